@@ -1,0 +1,105 @@
+import type { ModelConfig } from '../model-config.ts';
+import type { GraphBuilder } from './builder.ts';
+import type { Value } from './ir.ts';
+import type { WeightSource } from './weights.ts';
+
+/**
+ * `portable`: operators of the default ONNX domain only. `fused`: ONNX Runtime's FusedMatMul, which reads [out, in]
+ * weights without a transpose, and SimplifiedLayerNormalization.
+ */
+export type OperatorFlavor = 'portable' | 'fused';
+
+export interface DecoderContext {
+  builder: GraphBuilder;
+  config: ModelConfig;
+  weight: WeightSource;
+  flavor: OperatorFlavor;
+}
+
+/**
+ * Attention of one layer over flat token rows: q [T, H*d], k and v [T, K*d], q and k normalised and rotated.
+ * Returns [T, H*d].
+ */
+export type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
+
+/**
+ * The Qwen3 decoder without its final norm and head.
+ * @param ids int64 [T], token rows in any order: only `attend` knows how they relate
+ * @param positions int64 [T], for RoPE
+ * @returns hidden states float32 [T, hidden] after the last layer
+ */
+export function decoderBody(context: DecoderContext, ids: Value, positions: Value, attend: Attend): Value {
+  const { builder: b, config, weight } = context;
+  const rope = rotaryTables(context, positions);
+  let x = b.gather(weight('model.embed_tokens.weight'), ids); // (T, hidden)
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const prefix = `model.layers.${layer}`;
+    const h = rmsNorm(context, x, `${prefix}.input_layernorm.weight`);
+    const heads = (projection: string, count: number) => {
+      const y = linear(context, h, `${prefix}.self_attn.${projection}_proj`, config.attentionBias);
+      return b.reshape(y, [y.shape[0], count, config.headDim]);
+    };
+    const normed = (projection: 'q' | 'k', count: number) => {
+      const y = rmsNorm(context, heads(projection, count), `${prefix}.self_attn.${projection}_norm.weight`);
+      return b.reshape(rotate(context, y, rope), [ids.shape[0], count * config.headDim]);
+    };
+    const q = normed('q', config.numHeads);
+    const k = normed('k', config.numKvHeads);
+    const v = linear(context, h, `${prefix}.self_attn.v_proj`, config.attentionBias);
+    const attended = attend(layer, q, k, v);
+    x = b.add(x, linear(context, attended, `${prefix}.self_attn.o_proj`, config.attentionBias));
+
+    const h2 = rmsNorm(context, x, `${prefix}.post_attention_layernorm.weight`);
+    const gate = linear(context, h2, `${prefix}.mlp.gate_proj`);
+    const up = linear(context, h2, `${prefix}.mlp.up_proj`);
+    const silu = b.mul(gate, b.sigmoid(gate));
+    x = b.add(x, linear(context, b.mul(silu, up), `${prefix}.mlp.down_proj`));
+  }
+  return x;
+}
+
+/** Final norm and LM head: hidden [N, hidden] -> logits [N, V]. */
+export function lmHead(context: DecoderContext, hidden: Value): Value {
+  const tied = context.config.tieWordEmbeddings;
+  return linear(context, rmsNorm(context, hidden, 'model.norm.weight'), tied ? 'model.embed_tokens' : 'lm_head');
+}
+
+function linear({ builder: b, weight, flavor }: DecoderContext, x: Value, name: string, bias = false): Value {
+  const w = weight(`${name}.weight`); // (out, in)
+  const y = flavor === 'fused' ? b.fusedMatMul(x, w, { transB: true }) : b.matmul(x, b.transpose(w, [1, 0]));
+  return bias ? b.add(y, weight(`${name}.bias`)) : y;
+}
+
+function rmsNorm({ builder: b, weight, config, flavor }: DecoderContext, x: Value, name: string): Value {
+  if (flavor === 'fused') return b.simplifiedLayerNormalization(x, weight(name), config.rmsNormEps)[0];
+  const meanSquare = b.reduceMean(b.mul(x, x), [-1]);
+  const normed = b.div(x, b.sqrt(b.add(meanSquare, config.rmsNormEps)));
+  return b.mul(normed, weight(name));
+}
+
+/** cos and signed sin, each [T, 1, d]: the sign of rotate-half(x) = [-x2, x1] is folded into the sine. */
+interface RotaryTables {
+  cos: Value;
+  signedSin: Value;
+}
+
+function rotaryTables({ builder: b, config }: DecoderContext, positions: Value): RotaryTables {
+  const half = config.headDim / 2;
+  // Frequencies are rounded to float32 before they meet a position, as PyTorch does.
+  const frequencies = Array.from({ length: half }, (_, i) =>
+    Math.fround(config.ropeTheta ** (-(2 * i) / config.headDim)),
+  );
+  const angles = b.mul(
+    b.unsqueeze(b.cast(positions, 'float32'), [1, 2]), // (T, 1, 1)
+    b.constant('float32', frequencies, [1, 1, half]),
+  );
+  const [cos, sin] = [b.cos(angles), b.sin(angles)];
+  return { cos: b.concat([cos, cos], -1), signedSin: b.concat([b.neg(sin), sin], -1) };
+}
+
+/** RoPE on x [T, heads, d], halves convention: x * cos + [x2, x1] * [-sin, sin]. */
+function rotate({ builder: b, config }: DecoderContext, x: Value, { cos, signedSin }: RotaryTables): Value {
+  const half = config.headDim / 2;
+  const [x1, x2] = b.split(x, [half, half], -1);
+  return b.add(b.mul(x, cos), b.mul(b.concat([x2, x1], -1), signedSin));
+}
