@@ -1,0 +1,190 @@
+import type { DType } from '../dtypes.ts';
+import { dtypeOfOnnx } from '../dtypes.ts';
+import { UserError } from '../errors.ts';
+import type { OrtErrorCode, Pointer } from './api.ts';
+import { OrtError, readString } from './api.ts';
+import { Binding } from './binding.ts';
+import type { Device, LogSeverity } from './environment.ts';
+import { CPU, created, createdAsync, environment, explain, LOG_LEVELS } from './environment.ts';
+import { Handle, pinned } from './handle.ts';
+import { appendCuda } from './providers.ts';
+import type { Value } from './value.ts';
+
+/** An input or output of a model. Symbolic dims are their names, '' when unnamed. */
+export interface TensorInfo {
+  name: string;
+  dtype: DType;
+  dims: (number | string)[];
+}
+
+export interface SessionOptions {
+  device?: Device;
+  /** Threads inside an operator; by default one per physical core. */
+  intraOpThreads?: number;
+  /** Folder that external data is relative to, for a model given as bytes; a path's is the folder it lies in. */
+  externalDataFolder?: string;
+  /**
+   * Values for initializers that the model keeps as external data, in place of what the file holds: same name, dtype and
+   * dims, on the CPU. They are copied before the graph is optimized, so constant folding and weight prepacking see them;
+   * they may be disposed of once the session exists.
+   */
+  initializers?: ReadonlyMap<string, Value>;
+  optimizationLevel?: 'disable' | 'basic' | 'extended' | 'all';
+  /** Default 'error': ONNX Runtime's warnings are for its developers. */
+  logSeverity?: LogSeverity;
+  /** Further entries as in onnxruntime_session_options_config_keys.h, e.g. 'session.disable_prepacking': '1'. */
+  configEntries?: Readonly<Record<string, string>>;
+}
+
+/** GraphOptimizationLevel. */
+const OPTIMIZATION_LEVELS = { disable: 0, basic: 1, extended: 2, all: 99 } as const;
+
+const TENSOR_TYPE = 1; // ONNX_TYPE_TENSOR
+
+/** Codes with which a session cannot be created because of the model or its files, not because of us. */
+const MODEL_ERRORS: ReadonlySet<OrtErrorCode> = new Set([
+  'fail',
+  'invalid argument',
+  'no such file',
+  'no model',
+  'invalid protobuf',
+  'not implemented',
+  'invalid graph',
+]);
+
+/** A loaded, optimized model, ready to run. */
+export class Session implements Disposable {
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  readonly device: Device;
+  /** For src/runtime only. */
+  readonly handle: Handle;
+
+  private constructor(pointer: Pointer, device: Device) {
+    const { api } = environment();
+    this.handle = new Handle('Session', pointer, api.ReleaseSession);
+    this.device = device;
+    try {
+      const inputs = Number(created((out) => api.SessionGetInputCount(pointer, out)));
+      const outputs = Number(created((out) => api.SessionGetOutputCount(pointer, out)));
+      this.inputs = Array.from({ length: inputs }, (_, i) =>
+        tensorInfo(pointer, i, api.SessionGetInputName, api.SessionGetInputTypeInfo),
+      );
+      this.outputs = Array.from({ length: outputs }, (_, i) =>
+        tensorInfo(pointer, i, api.SessionGetOutputName, api.SessionGetOutputTypeInfo),
+      );
+    } catch (error) {
+      this.handle.dispose();
+      throw error;
+    }
+  }
+
+  /**
+   * Loads a model from a file or from the bytes of one; parsing, optimizing and prepacking happen off the main thread.
+   * Throws UserError when the model cannot be loaded, naming it and ONNX Runtime's reason.
+   */
+  static async create(model: string | Uint8Array, options: SessionOptions = {}): Promise<Session> {
+    const { api, pointer: env } = environment();
+    const device = options.device ?? CPU;
+    const native = created<Pointer>((out) => api.CreateSessionOptions(out));
+    const what = typeof model === 'string' ? model : `a model of ${model.byteLength} bytes`;
+    try {
+      configure(native, device, options);
+      const values = [...(options.initializers?.values() ?? [])];
+      const pointer = await pinned(
+        'a session being created',
+        values.map((value) => value.handle),
+        () =>
+          createdAsync<Pointer>((out) =>
+            typeof model === 'string'
+              ? api.CreateSession.async(env, model, native, out)
+              : api.CreateSessionFromArray.async(env, model, model.byteLength, native, out),
+          ),
+      );
+      return new Session(pointer, device);
+    } catch (error) {
+      if (error instanceof OrtError && MODEL_ERRORS.has(error.code)) {
+        throw new UserError(`cannot load ${what}: ${error.message}`);
+      }
+      throw explain(`loading ${what}`, error);
+    } finally {
+      api.ReleaseSessionOptions(native);
+    }
+  }
+
+  /**
+   * One run off the main thread. Returns the outputs named in `fetches` (all by default), newly allocated on the CPU; the
+   * caller disposes of them. To run many times, or to keep tensors in place, use `bind`.
+   */
+  async run(feeds: Readonly<Record<string, Value>>, fetches?: readonly string[]): Promise<Record<string, Value>> {
+    using binding = this.bind();
+    for (const [name, value] of Object.entries(feeds)) binding.input(name, value);
+    for (const name of fetches ?? this.outputs.map((output) => output.name)) binding.outputOn(name);
+    await binding.run();
+    return binding.outputs();
+  }
+
+  bind(): Binding {
+    return new Binding(this);
+  }
+
+  get disposed(): boolean {
+    return this.handle.disposed;
+  }
+
+  /** Frees the model. Throws while a run is in flight or a Binding of it is alive; does nothing the second time. */
+  dispose(): void {
+    this.handle.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function configure(native: Pointer, device: Device, options: SessionOptions): void {
+  const { api } = environment();
+  api.SetSessionLogSeverityLevel(native, LOG_LEVELS[options.logSeverity ?? 'error']);
+  api.SetSessionGraphOptimizationLevel(native, OPTIMIZATION_LEVELS[options.optimizationLevel ?? 'all']);
+  if (options.intraOpThreads !== undefined) api.SetIntraOpNumThreads(native, options.intraOpThreads);
+  const entries = { ...options.configEntries };
+  if (options.externalDataFolder !== undefined) {
+    entries['session.model_external_initializers_file_folder_path'] = options.externalDataFolder;
+  }
+  for (const [key, value] of Object.entries(entries)) api.AddSessionConfigEntry(native, key, value);
+  if (options.initializers !== undefined && options.initializers.size > 0) {
+    const values = [...options.initializers.values()].map((value) => value.handle.pointer);
+    api.AddExternalInitializers(native, [...options.initializers.keys()], values, values.length);
+  }
+  if (device.kind === 'cuda') appendCuda(native, device);
+}
+
+type NameOf = ReturnType<typeof environment>['api']['SessionGetInputName'];
+type TypeOf = ReturnType<typeof environment>['api']['SessionGetInputTypeInfo'];
+
+function tensorInfo(session: Pointer, index: number, nameOf: NameOf, typeOf: TypeOf): TensorInfo {
+  const { api, allocator } = environment();
+  const nameAddress = created<Pointer>((out) => nameOf(session, index, allocator, out));
+  const name = readString(nameAddress);
+  api.AllocatorFree(allocator, nameAddress);
+
+  const type = created<Pointer>((out) => typeOf(session, index, out));
+  try {
+    if (created<number>((out) => api.GetOnnxTypeFromTypeInfo(type, out)) !== TENSOR_TYPE) {
+      throw new UserError(`'${name}' of the model is not a tensor; only models over tensors are supported`);
+    }
+    const info = created<Pointer>((out) => api.CastTypeInfoToTensorInfo(type, out)); // belongs to `type`
+    const rank = Number(created((out) => api.GetDimensionsCount(info, out)));
+    const dims = new BigInt64Array(rank);
+    const symbols = new BigUint64Array(rank);
+    api.GetDimensions(info, dims, rank);
+    api.GetSymbolicDimensions(info, symbols, rank);
+    return {
+      name,
+      dtype: dtypeOfOnnx(created((out) => api.GetTensorElementType(info, out))),
+      dims: Array.from(dims, (dim, axis) => (dim >= 0n ? Number(dim) : readString(symbols[axis]))),
+    };
+  } finally {
+    api.ReleaseTypeInfo(type);
+  }
+}

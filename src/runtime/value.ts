@@ -1,0 +1,179 @@
+import koffi from 'koffi';
+import type { DType, TypedArray } from '../dtypes.ts';
+import { bytesPerElement, dtypeOfOnnx, onnxElementType, typedArrayFor } from '../dtypes.ts';
+import { internal, UserError } from '../errors.ts';
+import type { Pointer } from './api.ts';
+import type { Device } from './environment.ts';
+import { CPU, created, deviceName, environment, explain } from './environment.ts';
+import { Handle } from './handle.ts';
+import { deviceAllocator } from './providers.ts';
+
+/**
+ * A tensor in memory that ONNX Runtime owns: dtype, static dims, device. It stays at its address until `dispose`; garbage
+ * collection never frees it.
+ */
+export class Value implements Disposable {
+  readonly dtype: DType;
+  readonly dims: readonly number[];
+  /** Number of elements; 1 for a scalar (dims []), 0 where a dim is 0. */
+  readonly size: number;
+  readonly device: Device;
+  /** For src/runtime only. */
+  readonly handle: Handle;
+  #view: TypedArray | undefined;
+
+  private constructor(pointer: Pointer, dtype: DType, dims: readonly number[], device: Device) {
+    this.dtype = dtype;
+    this.dims = [...dims];
+    this.size = elementCount(dims);
+    this.device = device;
+    this.handle = new Handle(`Value ${describe(dtype, dims)}`, pointer, environment().api.ReleaseValue);
+  }
+
+  /** A tensor of zeros; on a CUDA device its contents are undefined until something writes them. */
+  static empty(dtype: DType, dims: readonly number[], device: Device = CPU): Value {
+    const value = Value.#allocate(dtype, dims, device);
+    if (device.kind === 'cpu') {
+      const { data } = value;
+      if (data instanceof BigInt64Array || data instanceof BigUint64Array) data.fill(0n);
+      else data.fill(0);
+    }
+    return value;
+  }
+
+  /**
+   * A copy of `data` (row-major, as many elements as dims say) on the CPU. A typed array must be of the kind `dtype` is
+   * viewed as: Uint16Array bits for float16 and bfloat16, BigInt64Array for int64. Plain numbers are converted, except for
+   * float16 and bfloat16: convert those with src/dtypes.ts first.
+   */
+  static from(dtype: DType, dims: readonly number[], data: TypedArray | readonly number[]): Value {
+    if (data.length !== elementCount(dims)) {
+      throw new UserError(
+        `a tensor ${describe(dtype, dims)} has ${elementCount(dims)} elements, but ${data.length} were given`,
+      );
+    }
+    const expected = typedArrayFor(dtype);
+    if (ArrayBuffer.isView(data) && !(data instanceof expected)) {
+      throw new UserError(`data of a ${dtype} tensor must be a ${expected.name}, not a ${data.constructor.name}`);
+    }
+    if (!ArrayBuffer.isView(data) && (dtype === 'float16' || dtype === 'bfloat16')) {
+      throw new UserError(`data of a ${dtype} tensor must be a Uint16Array of its bits, not numbers`);
+    }
+    const value = Value.#allocate(dtype, dims, CPU);
+    const target = value.data;
+    if (target instanceof BigInt64Array || target instanceof BigUint64Array) {
+      if (data instanceof BigInt64Array || data instanceof BigUint64Array) target.set(data);
+      else for (let i = 0; i < data.length; i++) target[i] = BigInt(data[i]);
+    } else if (!(data instanceof BigInt64Array || data instanceof BigUint64Array)) {
+      target.set(data);
+    }
+    return value;
+  }
+
+  static #allocate(dtype: DType, dims: readonly number[], device: Device): Value {
+    for (const dim of dims) {
+      if (!Number.isSafeInteger(dim) || dim < 0) {
+        throw new UserError(`dims of a tensor must be non-negative integers, not [${dims.join(', ')}]`);
+      }
+    }
+    const { api, allocator } = environment();
+    const shape = BigInt64Array.from(dims, BigInt);
+    try {
+      const pointer = created<Pointer>((out) =>
+        api.CreateTensorAsOrtValue(
+          device.kind === 'cpu' ? allocator : deviceAllocator(device),
+          shape,
+          dims.length,
+          onnxElementType(dtype),
+          out,
+        ),
+      );
+      return new Value(pointer, dtype, dims, device);
+    } catch (error) {
+      throw explain(`allocating a tensor ${describe(dtype, dims)} on ${deviceName(device)}`, error);
+    }
+  }
+
+  /** Takes ownership of an OrtValue that ONNX Runtime allocated. For src/runtime only. */
+  static adopt(pointer: Pointer): Value {
+    const { api } = environment();
+    const info = created<Pointer>((out) => api.GetTensorTypeAndShape(pointer, out));
+    try {
+      const dtype = dtypeOfOnnx(created((out) => api.GetTensorElementType(info, out)));
+      const dims = new BigInt64Array(Number(created((out) => api.GetDimensionsCount(info, out))));
+      api.GetDimensions(info, dims, dims.length);
+      return new Value(pointer, dtype, Array.from(dims, Number), deviceOf(pointer));
+    } finally {
+      api.ReleaseTensorTypeAndShapeInfo(info);
+    }
+  }
+
+  /**
+   * A live view of the native memory: writing to it writes to the tensor. Asking for it after `dispose` throws. An array
+   * obtained before `dispose` must not be touched afterwards: its memory is gone, and JavaScript cannot tell.
+   */
+  get data(): TypedArray {
+    const { pointer } = this.handle;
+    if (this.device.kind !== 'cpu') {
+      throw internal(`a tensor on ${deviceName(this.device)} has no host view; copyFrom it into one on the CPU`);
+    }
+    if (this.#view === undefined) {
+      const View = typedArrayFor(this.dtype);
+      if (this.size === 0) {
+        this.#view = new View(new ArrayBuffer(0));
+      } else {
+        const address = created<Pointer>((out) => environment().api.GetTensorMutableData(pointer, out));
+        this.#view = new View(koffi.view(address, this.size * bytesPerElement(this.dtype)));
+      }
+    }
+    return this.#view;
+  }
+
+  /** Copies the contents of a tensor of the same dtype and dims, from whichever device to this one's. */
+  copyFrom(other: Value): void {
+    if (other.dtype !== this.dtype || !sameDims(other.dims, this.dims)) {
+      throw new UserError(
+        `cannot copy a tensor ${describe(other.dtype, other.dims)} into one ${describe(this.dtype, this.dims)}`,
+      );
+    }
+    if (other === this || this.size === 0) return;
+    this.handle.assertIdle('write to');
+    const { api, pointer } = environment();
+    try {
+      api.CopyTensors(pointer, [other.handle.pointer], [this.handle.pointer], null, 1);
+    } catch (error) {
+      throw explain(`copying a tensor from ${deviceName(other.device)} to ${deviceName(this.device)}`, error);
+    }
+  }
+
+  get disposed(): boolean {
+    return this.handle.disposed;
+  }
+
+  /** Frees the memory. Throws while a run in flight uses it; does nothing the second time. */
+  dispose(): void {
+    this.handle.dispose();
+    this.#view = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function deviceOf(value: Pointer): Device {
+  const { api } = environment();
+  const info = created<Pointer>((out) => api.GetTensorMemoryInfo(value, out)); // belongs to the value
+  const name = created<string>((out) => api.MemoryInfoGetName(info, out));
+  if (name !== 'Cuda') return CPU; // "Cpu", "CpuInput" or pinned host memory: all readable here
+  return { kind: 'cuda', id: created<number>((out) => api.MemoryInfoGetId(info, out)) };
+}
+
+const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
+
+const sameDims = (a: readonly number[], b: readonly number[]): boolean =>
+  a.length === b.length && a.every((dim, i) => dim === b[i]);
+
+/** "float32[2, 3]" */
+export const describe = (dtype: DType, dims: readonly (number | string)[]): string =>
+  `${dtype}[${dims.map((dim) => (dim === '' ? '?' : dim)).join(', ')}]`;
