@@ -1,0 +1,113 @@
+import {
+  type Keys,
+  maskBias,
+  mergeHeads,
+  repeatQueries,
+  splitHeads,
+  type TreeShape,
+  treeAttention,
+} from './attention.ts';
+import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
+import type { Value } from './ir.ts';
+import { multiplyDims } from './ir.ts';
+import { sampleTokens } from './sampling.ts';
+
+/**
+ * `rollout/prefill.onnx`: chunks of document trunks into the trunk caches, in place.
+ *
+ * Inputs: input_ids, position_ids int64 [D, C]; write_index int64 [D], the cache slot of a chunk's first token;
+ * trunk.{i}.key, .value float32 [D, K, P, d]. Outputs: trunk.{i}.key.out, .value.out, to be bound onto the inputs.
+ * The token at slot s sees slots <= s. Padding writes slots beyond the document, which no branch reads.
+ */
+export function buildPrefill(context: DecoderContext): void {
+  const { builder: b, config } = context;
+  const { numHeads, numKvHeads, headDim } = config;
+  const tree: TreeShape = { groups: 'D', rows: 1, length: 'C', numHeads, numKvHeads, headDim };
+  const ids = b.input('input_ids', 'int64', ['D', 'C']);
+  const positions = b.input('position_ids', 'int64', ['D', 'C']);
+  const writeIndex = b.input('write_index', 'int64', ['D']);
+  const caches = cacheInputs(context, 'trunk', ['D', numKvHeads, 'P', headDim]);
+
+  const slot = b.add(b.unsqueeze(writeIndex, [1, 2, 3, 4]), b.unsqueeze(b.range('C'), [1])); // (D, 1, 1, C, 1)
+  const visible = b.lessOrEqual(b.range('P'), slot); // (D, 1, 1, C, P)
+  const bias = maskBias(b, repeatQueries(b, visible, numHeads / numKvHeads));
+
+  const attend: Attend = (layer, q, k, v) => {
+    const write = (kind: 'key' | 'value', update: Value) => {
+      const rows = b.reshape(splitHeads(b, update, tree), ['D', numKvHeads, 'C', headDim]);
+      const cache = b.tensorScatter(caches[layer][kind], rows, writeIndex);
+      b.output(`trunk.${layer}.${kind}.out`, cache);
+      return b.unsqueeze(cache, [2]); // (D, K, 1, P, d)
+    };
+    const own: Keys = { key: write('key', k), value: write('value', v), bias };
+    return mergeHeads(b, treeAttention(b, tree, splitHeads(b, q, tree), own), tree);
+  };
+  decoderBody(context, flat(context, ids), flat(context, positions), attend);
+}
+
+/**
+ * `rollout/step.onnx`: m >= 1 tokens for every branch row, then sampling and scoring on chosen tokens.
+ *
+ * D documents with S rows each; token (document, row, k) has flat index (document*S + row)*m + k.
+ * Inputs: input_ids, position_ids int64 [D, S, m]; trunk_length int64 [D, S], the row sees trunk slots below it;
+ * write_index int64 [D, S], the branch slot of the row's first token; trunk.{i}.key, .value float32 [D, K, P, d];
+ * branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row); head_rows int64 [N], flat indices of the
+ * tokens whose hidden state meets the LM head; target_ids int64 [N]; uniforms float32 [N] in [0, 1); temperature
+ * float32 [], 0 for greedy.
+ * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
+ * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
+ */
+export function buildStep(context: DecoderContext): void {
+  const { builder: b, config } = context;
+  const { numHeads, numKvHeads, headDim } = config;
+  const tree: TreeShape = { groups: 'D', rows: 'S', length: 'm', numHeads, numKvHeads, headDim };
+  const ids = b.input('input_ids', 'int64', ['D', 'S', 'm']);
+  const positions = b.input('position_ids', 'int64', ['D', 'S', 'm']);
+  const trunkLength = b.input('trunk_length', 'int64', ['D', 'S']);
+  const writeIndex = b.input('write_index', 'int64', ['D', 'S']);
+  const trunk = cacheInputs(context, 'trunk', ['D', numKvHeads, 'P', headDim]);
+  // Document, kv head and row are one axis because TensorScatter takes one write index per first axis.
+  const branch = cacheInputs(context, 'branch', ['B', 'L', headDim]);
+
+  const perRow = (x: Value) => b.unsqueeze(x, [1, 3, 4]); // (D, S) -> (D, 1, S, 1, 1)
+  const trunkBias = maskBias(b, b.less(b.range('P'), perRow(trunkLength))); // (D, 1, S, 1, P)
+  const slot = b.add(perRow(writeIndex), b.unsqueeze(b.range('m'), [1])); // (D, 1, S, m, 1)
+  const visible = b.lessOrEqual(b.range('L'), slot); // (D, 1, S, m, L)
+  const ownBias = maskBias(b, repeatQueries(b, visible, numHeads / numKvHeads));
+  const cacheRows = b.reshape(b.expand(b.unsqueeze(writeIndex, [1]), ['D', numKvHeads, 'S']), ['B']);
+
+  const attend: Attend = (layer, q, k, v) => {
+    const write = (kind: 'key' | 'value', update: Value) => {
+      const rows = b.reshape(splitHeads(b, update, tree), ['B', 'm', headDim]);
+      const cache = b.tensorScatter(branch[layer][kind], rows, cacheRows);
+      b.output(`branch.${layer}.${kind}.out`, cache);
+      return b.reshape(cache, ['D', numKvHeads, 'S', 'L', headDim]);
+    };
+    const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
+    const prefix: Keys = { ...trunk[layer], bias: trunkBias };
+    return mergeHeads(b, treeAttention(b, tree, splitHeads(b, q, tree), own, prefix), tree);
+  };
+  const hidden = decoderBody(context, flat(context, ids), flat(context, positions), attend);
+
+  const headRows = b.input('head_rows', 'int64', ['N']);
+  const targets = b.input('target_ids', 'int64', ['N']);
+  const uniforms = b.input('uniforms', 'float32', ['N']);
+  const temperature = b.input('temperature', 'float32', []);
+  const logits = lmHead(context, b.gather(hidden, headRows)); // (N, V)
+  const logProbs = b.logSoftmax(logits);
+  const pick = (table: Value, tokens: Value) => b.squeeze(b.gatherElements(table, b.unsqueeze(tokens, [1]), 1), [1]); // (N, V) -> (N)
+  const { tokens, logProbs: samplingLogProbs } = sampleTokens(b, logits, uniforms, temperature);
+  b.output('sampled_ids', tokens);
+  b.output('sampled_log_probs', pick(logProbs, tokens));
+  b.output('sampling_log_probs', samplingLogProbs);
+  b.output('target_log_probs', pick(logProbs, targets));
+}
+
+function cacheInputs({ builder: b, config }: DecoderContext, name: string, shape: readonly (number | string)[]) {
+  return Array.from({ length: config.numLayers }, (_, layer) => ({
+    key: b.input(`${name}.${layer}.key`, 'float32', shape),
+    value: b.input(`${name}.${layer}.value`, 'float32', shape),
+  }));
+}
+
+const flat = ({ builder: b }: DecoderContext, x: Value): Value => b.reshape(x, [multiplyDims(x.shape)]);

@@ -1,0 +1,114 @@
+import { parameterShapes } from '../model-config.ts';
+import { causalMask, type Keys, maskBias, mergeHeads, splitHeads, type TreeShape, treeAttention } from './attention.ts';
+import type { GraphBuilder } from './builder.ts';
+import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
+import { gradients } from './gradient.ts';
+import type { Value } from './ir.ts';
+
+/**
+ * `eval_model.onnx`: the forward pass over a prefix-tree batch with its loss; one graph for every objective.
+ *
+ * D documents: trunks of P tokens (causal), R branches each of L tokens (causal among themselves, and seeing the trunk
+ * below branch_trunk_lengths). Token rows are flat: all D*P trunk tokens, then all D*R*L branch tokens.
+ * Inputs: the weights by name, float32; trunk_ids, trunk_positions int64 [D, P]; branch_ids, branch_positions int64
+ * [D, R, L]; branch_trunk_lengths int64 [D, R]; and for N loss rows: loss_rows int64 [N], the token row whose hidden
+ * state predicts target_ids int64 [N]; old_log_probs, advantages, policy_weights, nll_weights float32 [N]; scalars
+ * clip_low, clip_high float32 [].
+ * Loss, with rho = exp(logp - old) and logp at temperature 1:
+ *   sum_n policy_weights * -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + sum_n nll_weights * -logp
+ * Outputs: loss float32 []; log_probs, entropy (nats), ratio (rho) float32 [N].
+ * Source: RLP, arXiv 2510.01265, eq. for the clipped surrogate; Schulman et al., arXiv 1707.06347.
+ */
+export function buildEvalModel(context: DecoderContext): Value {
+  const { builder: b } = context;
+  const hidden = treeForward(context);
+  const rows = b.input('loss_rows', 'int64', ['N']);
+  const targets = b.input('target_ids', 'int64', ['N']);
+  const perRow = (name: string) => b.input(name, 'float32', ['N']);
+  const logProbs = b.logSoftmax(lmHead(context, b.gather(hidden, rows))); // (N, V)
+  const logProb = b.squeeze(b.gatherElements(logProbs, b.unsqueeze(targets, [1]), 1), [1]); // (N)
+
+  const ratio = b.exp(b.sub(logProb, perRow('old_log_probs')));
+  const surrogate = clippedSurrogate(b, ratio, perRow('advantages'));
+  const gain = b.add(b.mul(perRow('policy_weights'), surrogate), b.mul(perRow('nll_weights'), logProb));
+  const loss = b.neg(b.reduceSum(gain, [0], false));
+
+  b.output('loss', loss);
+  b.output('log_probs', logProb);
+  b.output('entropy', b.neg(b.reduceSum(b.mul(b.exp(logProbs), logProbs), [-1], false)));
+  b.output('ratio', ratio);
+  return loss;
+}
+
+/**
+ * `training_model.onnx`: eval_model.onnx plus, for every weight NAME, the input NAME.grad and the output NAME.grad.out =
+ * NAME.grad + d loss / d NAME, to be bound onto the input: gradients accumulate over micro-batches in place.
+ */
+export function buildTrainingModel(context: DecoderContext): void {
+  const { builder: b, config, weight } = context;
+  const loss = buildEvalModel(context);
+  const names = [...parameterShapes(config).keys()];
+  const grads = gradients(b, loss, names.map(weight));
+  names.forEach((name, i) => {
+    const buffer = b.input(`${name}.grad`, 'float32', grads[i].shape);
+    b.output(`${name}.grad.out`, b.add(buffer, grads[i]));
+  });
+}
+
+/** min(rho A, clip(rho) A), [N]. Inside the clip range both are equal and min's gradient goes to its first operand. */
+function clippedSurrogate(b: GraphBuilder, ratio: Value, advantage: Value): Value {
+  const low = b.sub(1, b.input('clip_low', 'float32', []));
+  const high = b.add(1, b.input('clip_high', 'float32', []));
+  const clipped = b.min(b.max(ratio, low), high);
+  return b.min(b.mul(ratio, advantage), b.mul(clipped, advantage));
+}
+
+/** Hidden states [D*P + D*R*L, hidden] of a prefix-tree batch. */
+function treeForward(context: DecoderContext): Value {
+  const { builder: b, config } = context;
+  const heads = { numHeads: config.numHeads, numKvHeads: config.numKvHeads, headDim: config.headDim };
+  const rep = config.numHeads / config.numKvHeads;
+  const trunkIds = b.input('trunk_ids', 'int64', ['D', 'P']);
+  const trunkPositions = b.input('trunk_positions', 'int64', ['D', 'P']);
+  const branchIds = b.input('branch_ids', 'int64', ['D', 'R', 'L']);
+  const branchPositions = b.input('branch_positions', 'int64', ['D', 'R', 'L']);
+  const trunkLengths = b.input('branch_trunk_lengths', 'int64', ['D', 'R']);
+  b.defineDim('D*P', b.mul(b.dim('D'), b.dim('P')));
+  b.defineDim('D*R*L', b.mul(b.mul(b.dim('D'), b.dim('R')), b.dim('L')));
+
+  const trunk: TreeShape = { groups: 'D', rows: 1, length: 'P', ...heads };
+  const branch: TreeShape = { groups: 'D', rows: 'R', length: 'L', ...heads };
+  const trunkCausal = maskBias(b, causalMask(b, 'P', rep)); // (P*rep, P)
+  const branchCausal = maskBias(b, causalMask(b, 'L', rep)); // (L*rep, L)
+  const visible = b.less(b.range('P'), b.unsqueeze(trunkLengths, [1, 3, 4])); // (D, 1, R, 1, P)
+  const trunkVisible = maskBias(b, visible);
+
+  const attend: Attend = (_layer, q, k, v) => {
+    const parts = (x: Value) => b.split(x, ['D*P', 'D*R*L'], 0);
+    const [trunkQ, branchQ] = parts(q);
+    const [trunkK, branchK] = parts(k);
+    const [trunkV, branchV] = parts(v);
+    const keysOf = (tree: TreeShape, key: Value, value: Value, bias: Value): Keys => ({
+      key: splitHeads(b, key, tree),
+      value: splitHeads(b, value, tree),
+      bias,
+    });
+    const trunkKeys = keysOf(trunk, trunkK, trunkV, trunkCausal);
+    const prefix: Keys = {
+      key: b.squeeze(trunkKeys.key, [2]),
+      value: b.squeeze(trunkKeys.value, [2]),
+      bias: trunkVisible,
+    };
+    const branchKeys = keysOf(branch, branchK, branchV, branchCausal);
+    const onTrunk = mergeHeads(b, treeAttention(b, trunk, splitHeads(b, trunkQ, trunk), trunkKeys), trunk);
+    const onBranch = mergeHeads(
+      b,
+      treeAttention(b, branch, splitHeads(b, branchQ, branch), branchKeys, prefix),
+      branch,
+    );
+    return b.concat([onTrunk, onBranch], 0);
+  };
+  const flat = (trunkTokens: Value, branchTokens: Value) =>
+    b.concat([b.reshape(trunkTokens, ['D*P']), b.reshape(branchTokens, ['D*R*L'])], 0);
+  return decoderBody(context, flat(trunkIds, branchIds), flat(trunkPositions, branchPositions), attend);
+}
