@@ -1,0 +1,111 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { internal, UserError } from '../errors.ts';
+import { errnoOf, fileError } from '../file-error.ts';
+import { parameterShapes } from '../model-config.ts';
+import { withAtomicDirectory } from '../output.ts';
+import { indexOfNonFinite, type Weight } from './checkpoint.ts';
+import { parseConfigJson } from './config-json.ts';
+import { writeSafetensors } from './safetensors-write.ts';
+
+/** What makes a folder of weights a usable checkpoint; those the source has are copied unchanged. */
+const COMPANIONS = [
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+  'chat_template.json',
+] as const;
+
+export interface CheckpointToWrite {
+  /** Folder to make; see withAtomicDirectory. */
+  out: string;
+  /** Hugging Face directory whose config.json and tokenizer files are taken over. */
+  source: string;
+  /** Every parameter of the model of `source` by its Hugging Face name. */
+  weights: ReadonlyMap<string, Weight>;
+  /** Stored type. bfloat16 and float16 round to nearest even. */
+  dtype: 'float32' | 'bfloat16' | 'float16';
+  overwrite?: boolean;
+}
+
+/**
+ * The text of a config.json with its dtype set: under the names it has (`dtype` in transformers 5, `torch_dtype` before),
+ * or as `torch_dtype`, which both understand. The rest of the text stays as it is, because JSON.parse would turn Python's
+ * 0.0 into an integer, which the strict configuration classes of transformers 5 refuse.
+ */
+export function withDtype(json: string, dtype: string): string {
+  const original = JSON.parse(json) as Record<string, unknown>;
+  const names = ['dtype', 'torch_dtype'].filter((name) => Object.hasOwn(original, name));
+  let edited = json;
+  if (names.length === 0) {
+    names.push('torch_dtype');
+    edited = json.replace(/\{(\s*)/, `{$1"torch_dtype": "${dtype}",$1`);
+  } else {
+    edited = json.replace(/("(?:torch_)?dtype"\s*:\s*)(?:null|"[^"]*")/g, `$1"${dtype}"`);
+  }
+  const wanted = { ...original, ...Object.fromEntries(names.map((name) => [name, dtype])) };
+  // A nested object may use these names too: then the text cannot be edited so simply.
+  return isDeepStrictEqual(JSON.parse(edited), wanted) ? edited : `${JSON.stringify(wanted, null, 2)}\n`;
+}
+
+function checkWeights(weights: ReadonlyMap<string, Weight>, expected: ReadonlyMap<string, readonly number[]>): void {
+  for (const name of weights.keys()) {
+    if (!expected.has(name)) throw internal(`weight ${name} is not a parameter of the model`);
+  }
+  for (const [name, shape] of expected) {
+    const weight = weights.get(name);
+    if (weight === undefined) throw internal(`weight ${name} is missing`);
+    if (weight.shape.join() !== shape.join()) {
+      throw internal(`weight ${name} has shape [${weight.shape.join(', ')}], expected [${shape.join(', ')}]`);
+    }
+    const index = indexOfNonFinite(weight.data, 'float32');
+    if (index >= 0) {
+      throw new UserError(
+        `weight ${name}: NaN or infinity at flat index ${index}; the checkpoint is not written, go back to an earlier one`,
+      );
+    }
+  }
+}
+
+async function readSource(file: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(file);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw fileError('cannot read', file, thrown);
+  }
+}
+
+/**
+ * Writes a Hugging Face directory that transformers, vLLM and openCheckpoint read: weights as one `model.safetensors`,
+ * config.json of the source with its dtype set, tokenizer and generation files of the source. All or nothing, and the
+ * same weights give the same bytes. A tied model is written without `lm_head.weight`.
+ *
+ * Errors: UserError if `out` exists, the file system fails, the source has no supported config.json, or a weight is not
+ * finite or beyond the range of `dtype`.
+ */
+export async function writeCheckpointDirectory(checkpoint: CheckpointToWrite): Promise<void> {
+  const { out, source, weights, dtype, overwrite } = checkpoint;
+  const configFile = join(source, 'config.json');
+  const configJson = (await readSource(configFile))?.toString('utf8');
+  if (configJson === undefined) throw new UserError(`checkpoint ${source}: has no config.json to take over`);
+  const expected = parameterShapes(parseConfigJson(configJson, configFile));
+  checkWeights(weights, expected);
+
+  const fill = async (temporary: string) => {
+    await writeFile(join(temporary, 'config.json'), withDtype(configJson, dtype));
+    for (const name of COMPANIONS) {
+      const bytes = await readSource(join(source, name));
+      if (bytes !== undefined) await writeFile(join(temporary, name), bytes);
+    }
+    const tensors = [...weights].map(([name, { shape, data }]) => ({ name, dtype, shape, data }));
+    await writeSafetensors(join(temporary, 'model.safetensors'), tensors);
+  };
+  await withAtomicDirectory(out, fill, { kind: 'checkpoint', overwrite });
+}

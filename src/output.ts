@@ -1,0 +1,137 @@
+import { randomBytes } from 'node:crypto';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { UserError } from './errors.ts';
+import { errnoOf, fileError } from './file-error.ts';
+
+/** File that marks a folder as written by this program, and so as one that --overwrite may replace. */
+export const MARKER = 'rlp-ort.json';
+
+export interface OutputOptions {
+  /** Replace `out` if it carries our marker. A folder without the marker is never replaced. */
+  overwrite?: boolean;
+  /** What the folder holds, for the marker: 'checkpoint', 'export' ... */
+  kind?: string;
+}
+
+async function statOrUndefined(path: string) {
+  try {
+    return await lstat(path);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw fileError('cannot look at', path, thrown);
+  }
+}
+
+async function isOurs(directory: string): Promise<boolean> {
+  try {
+    const marker: unknown = JSON.parse(await readFile(join(directory, MARKER), 'utf8'));
+    return typeof marker === 'object' && marker !== null && 'tool' in marker && marker.tool === 'rlp-ort';
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Throws a UserError unless `out` may become an output folder: it does not exist, or is an empty folder, or was written by
+ * us and `overwrite` is set. Commands call it before the work, so that hours are not spent on a result that has no place.
+ */
+export async function checkOutputPath(out: string, options: OutputOptions = {}): Promise<void> {
+  const stat = await statOrUndefined(out);
+  if (stat === undefined) return;
+  // A link is refused too: renaming over it would replace the link, not the folder it leads to.
+  if (!stat.isDirectory()) throw new UserError(`output ${out}: exists and is not a folder; choose a path that is free`);
+  if ((await readdir(out)).length === 0) return;
+  if (!(await isOurs(out))) {
+    const reason = `holds files that rlp-ort did not write (no ${MARKER})`;
+    throw new UserError(`output ${out}: ${reason}; choose a path that is free`);
+  }
+  if (options.overwrite !== true) {
+    throw new UserError(`output ${out}: exists already; pass --overwrite to replace it, or choose a path that is free`);
+  }
+}
+
+/** Some file systems cannot sync a folder, or a file opened for reading; then the data is as durable as they make it. */
+async function sync(path: string): Promise<void> {
+  let handle: Awaited<ReturnType<typeof open>> | undefined;
+  try {
+    handle = await open(path, 'r');
+    await handle.sync();
+  } catch (thrown) {
+    if (!['EPERM', 'EINVAL', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(errnoOf(thrown) ?? '')) throw thrown;
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function syncTree(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) await sync(path);
+  }
+  await sync(directory);
+}
+
+/** Removes `directory` and its parents up to `last`, as long as they are empty. */
+async function removeEmpty(directory: string, last: string): Promise<void> {
+  for (let path = directory; path.length >= last.length; path = dirname(path)) {
+    try {
+      await rmdir(path);
+    } catch {
+      return;
+    }
+  }
+}
+
+/** Moves the finished folder into place; what it replaces is removed only once the new one stands. */
+async function moveIntoPlace(temporary: string, out: string, options: OutputOptions): Promise<void> {
+  await checkOutputPath(out, options);
+  const stat = await statOrUndefined(out);
+  const old = `${temporary}.old`;
+  if (stat !== undefined) await rename(out, old);
+  try {
+    await rename(temporary, out);
+  } catch (thrown) {
+    if (stat !== undefined) await rename(old, out);
+    throw thrown;
+  }
+  await sync(dirname(out));
+  if (stat !== undefined) await rm(old, { recursive: true, force: true });
+}
+
+/**
+ * Makes a folder all at once: `fill` writes into a temporary folder beside `out` (`OUT.partial-PID-xxxx`, same file system),
+ * every file is synced to disk, and the folder is renamed to `out`. Whoever sees `out` sees all of it. If anything fails,
+ * nothing is left behind and `out` is as it was. The marker file is added unless `fill` wrote one.
+ *
+ * Missing parents of `out` are created. Errors: UserError if `out` may not be written (see checkOutputPath) or the file
+ * system fails (disk full, no permission); whatever `fill` throws.
+ */
+export async function withAtomicDirectory<T>(
+  out: string,
+  fill: (temporary: string) => Promise<T>,
+  options: OutputOptions = {},
+): Promise<T> {
+  const target = resolve(out);
+  const parent = dirname(target);
+  await checkOutputPath(target, options);
+  const temporary = `${target}.partial-${process.pid}-${randomBytes(2).toString('hex')}`;
+  let firstCreated: string | undefined;
+  try {
+    firstCreated = await mkdir(parent, { recursive: true });
+    await mkdir(temporary);
+    const result = await fill(temporary);
+    const marker = join(temporary, MARKER);
+    if ((await statOrUndefined(marker)) === undefined) {
+      await writeFile(marker, `${JSON.stringify({ tool: 'rlp-ort', kind: options.kind }, null, 2)}\n`);
+    }
+    await syncTree(temporary);
+    await moveIntoPlace(temporary, target, options);
+    return result;
+  } catch (thrown) {
+    await rm(temporary, { recursive: true, force: true });
+    if (firstCreated !== undefined) await removeEmpty(parent, firstCreated);
+    throw fileError('cannot write', target, thrown);
+  }
+}

@@ -1,0 +1,109 @@
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { checkOutputPath, withAtomicDirectory } from '../src/output.ts';
+import { temporaryFolder } from './export/checkpoint-fixture.ts';
+
+let folder: ReturnType<typeof temporaryFolder>;
+beforeEach(() => {
+  folder = temporaryFolder();
+  return () => folder[Symbol.dispose]();
+});
+
+const writes = (text: string) => async (directory: string) => {
+  await mkdir(join(directory, 'sub'));
+  await writeFile(join(directory, 'sub', 'a.txt'), text);
+  return text.length;
+};
+
+describe('withAtomicDirectory', () => {
+  it('makes the folder, its parents and the marker, and returns the result', async () => {
+    const out = folder.in('x', 'y', 'out');
+    expect(await withAtomicDirectory(out, writes('new'), { kind: 'test' })).toBe(3);
+    expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('new');
+    expect(JSON.parse(await readFile(join(out, 'rlp-ort.json'), 'utf8'))).toEqual({ tool: 'rlp-ort', kind: 'test' });
+    expect(await readdir(folder.in('x', 'y'))).toEqual(['out']);
+  });
+
+  it('shows nothing at the final place before the end', async () => {
+    await withAtomicDirectory(folder.in('out'), async (temporary) => {
+      expect(await readdir(folder.path)).toEqual([expect.stringMatching(new RegExp(`^out\\.partial-${process.pid}-`))]);
+      expect(temporary).toContain(folder.in('out.partial-'));
+    });
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+
+  it('leaves nothing behind when filling fails, not even parents', async () => {
+    const failing = withAtomicDirectory(folder.in('x', 'y', 'out'), async (temporary) => {
+      await writes('half')(temporary);
+      throw new Error('stop');
+    });
+    await expect(failing).rejects.toThrow('stop');
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  it('turns a failing file system into a UserError', async () => {
+    await writeFile(folder.in('file'), '');
+    const below = withAtomicDirectory(folder.in('file', 'out'), writes(''));
+    await expect(below).rejects.toMatchObject({ name: 'UserError', message: expect.stringContaining('(ENOTDIR)') });
+    const full = withAtomicDirectory(folder.in('out'), async () => {
+      throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' });
+    });
+    await expect(full).rejects.toThrow(`cannot write ${folder.in('out')}: no space left on the device`);
+    expect(await readdir(folder.path)).toEqual(['file']);
+  });
+
+  it('replaces its own folder only with overwrite, and all of it', async () => {
+    const out = folder.in('out');
+    await withAtomicDirectory(out, writes('old'));
+    await writeFile(join(out, 'old.txt'), '');
+    await expect(withAtomicDirectory(out, writes('new'))).rejects.toThrow('pass --overwrite to replace it');
+    await withAtomicDirectory(out, writes('new'), { overwrite: true });
+    expect((await readdir(out)).sort()).toEqual(['rlp-ort.json', 'sub']);
+    expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('new');
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+
+  it('keeps the old folder when the new one fails', async () => {
+    const out = folder.in('out');
+    await withAtomicDirectory(out, writes('old'));
+    const failing = withAtomicDirectory(out, async () => Promise.reject(new Error('stop')), { overwrite: true });
+    await expect(failing).rejects.toThrow('stop');
+    expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('old');
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+
+  it('refuses a place that was taken in the meantime', async () => {
+    const racing = withAtomicDirectory(folder.in('out'), async () => {
+      await mkdir(folder.in('out'));
+      await writeFile(folder.in('out', 'other'), '');
+    });
+    await expect(racing).rejects.toThrow('holds files that rlp-ort did not write');
+    expect(await readdir(folder.in('out'))).toEqual(['other']);
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+});
+
+describe('checkOutputPath', () => {
+  it('accepts what is free', async () => {
+    await checkOutputPath(folder.in('new', 'out'));
+    await mkdir(folder.in('empty'));
+    await checkOutputPath(folder.in('empty'));
+    await withAtomicDirectory(folder.in('empty'), writes('new'));
+    expect(await readdir(folder.path)).toEqual(['empty']);
+  });
+
+  it('refuses files, links and folders of others, overwrite or not', async () => {
+    await writeFile(folder.in('file'), '');
+    await mkdir(folder.in('other'));
+    await writeFile(folder.in('other', 'rlp-ort.json'), '{"tool": "something else"}');
+    await symlink(folder.in('other'), folder.in('link'));
+    for (const overwrite of [false, true]) {
+      await expect(checkOutputPath(folder.in('file'), { overwrite })).rejects.toThrow('exists and is not a folder');
+      await expect(checkOutputPath(folder.in('link'), { overwrite })).rejects.toThrow('exists and is not a folder');
+      await expect(checkOutputPath(folder.in('other'), { overwrite })).rejects.toThrow(
+        'did not write (no rlp-ort.json)',
+      );
+    }
+  });
+});
