@@ -1,0 +1,243 @@
+import { internal, UserError } from '../errors.ts';
+import { type Binding, Session, type SessionOptions, Value } from '../runtime/index.ts';
+import type { TreeBatch } from '../tree-batch.ts';
+import { type ClipRange, TreeModel, type TreeResult, type WeightValues } from '../tree-model.ts';
+
+/** The artifacts of on-device training: paths, or the bytes of models. */
+export interface TrainingArtifacts {
+  trainingModel: string | Uint8Array;
+  evalModel: string | Uint8Array;
+  optimizerModel: string | Uint8Array;
+}
+
+/** A tensor on the host, float32, row-major. */
+export interface HostTensor {
+  shape: readonly number[];
+  data: Float32Array;
+}
+
+/** AdamW (Loshchilov and Hutter, arXiv 1711.05101) with global-norm clipping, and the lag of the EMA weights. */
+export interface OptimizerSettings {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled; not applied to norms and embeddings. */
+  weightDecay: number;
+  /** Global L2 norm that gradients are clipped to; 0 clips nothing. */
+  maxGradNorm: number;
+  /** tau of phi <- tau phi + (1 - tau) theta, after the step. */
+  emaDecay: number;
+}
+
+export interface OptimizerResult {
+  /** Global L2 norm before clipping. */
+  gradNorm: number;
+  /** False when the norm is not finite: then nothing was changed. */
+  applied: boolean;
+}
+
+/** Per-weight state, in the order of a checkpoint. */
+export const STATE_KINDS = ['weights', 'exp_avg', 'exp_avg_sq', 'ema'] as const;
+export type StateKind = (typeof STATE_KINDS)[number];
+
+/** Everything that an exact continuation needs from the optimizer's side. */
+export interface TrainingState {
+  /** Optimizer steps applied so far; t of the bias correction. */
+  step: number;
+  tensors: Record<StateKind, Map<string, HostTensor>>;
+}
+
+const SUFFIX: Record<StateKind, string> = { weights: '', exp_avg: '.exp_avg', exp_avg_sq: '.exp_avg_sq', ema: '.ema' };
+
+/**
+ * Training by plain inference graphs. Weights, gradients, moments and EMA are tensors that stay where they are: the training
+ * graph adds to the gradients in place, the optimizer graph updates the rest in place.
+ *
+ * Method names follow ONNX Runtime's on-device training API where it had the method.
+ */
+export class TrainingSession implements Disposable {
+  readonly #training: TreeModel;
+  readonly #eval: TreeModel;
+  readonly #optimizer: Session;
+  readonly #state: Record<StateKind, Map<string, Value>>;
+  readonly #gradients = new Map<string, Value>();
+  readonly #optimizerBinding: Binding;
+  readonly #scalars = new Map<string, Value>();
+  readonly #gradNorm = Value.empty('float32', []);
+  readonly #applied = Value.empty('bool', []);
+  #step = 0;
+  #resetGradients = true;
+
+  private constructor(
+    training: TreeModel,
+    evaluation: TreeModel,
+    optimizer: Session,
+    weights: ReadonlyMap<string, HostTensor>,
+  ) {
+    this.#training = training;
+    this.#eval = evaluation;
+    this.#optimizer = optimizer;
+    const fresh = (fill?: boolean) =>
+      new Map(
+        [...weights].map(([name, { shape, data }]) => [
+          name,
+          fill ? Value.from('float32', shape, data) : Value.empty('float32', shape),
+        ]),
+      );
+    // The EMA starts as the weights: phi = theta at the first batch.
+    this.#state = { weights: fresh(true), exp_avg: fresh(), exp_avg_sq: fresh(), ema: fresh(true) };
+    for (const [name, { shape }] of weights) this.#gradients.set(`${name}.grad`, Value.empty('float32', shape));
+    this.#optimizerBinding = this.#bindOptimizer();
+  }
+
+  /** @param weights every weight of the model by name; copied */
+  static async create(
+    artifacts: TrainingArtifacts,
+    weights: ReadonlyMap<string, HostTensor>,
+    options: SessionOptions = {},
+  ): Promise<TrainingSession> {
+    const training = await TreeModel.create(artifacts.trainingModel, options);
+    const evaluation = await TreeModel.create(artifacts.evalModel, options);
+    const optimizer = await Session.create(artifacts.optimizerModel, options);
+    return new TrainingSession(training, evaluation, optimizer, weights);
+  }
+
+  /** Forward and backward: adds the batch's gradients to the buffers. */
+  async runTrainStep(batch: TreeBatch, clip?: ClipRange): Promise<TreeResult> {
+    if (this.#resetGradients) for (const value of this.#gradients.values()) (value.data as Float32Array).fill(0);
+    this.#resetGradients = false;
+    const inputs = new Map([...this.#state.weights, ...this.#gradients]);
+    const inPlace = new Map([...this.#gradients].map(([name, value]) => [`${name}.out`, value]));
+    return this.#training.run(batch, inputs, clip, inPlace);
+  }
+
+  /** Forward alone, under the policy's weights or their EMA. */
+  runEvalStep(batch: TreeBatch, weights: 'weights' | 'ema' = 'weights', clip?: ClipRange): Promise<TreeResult> {
+    return this.#eval.run(batch, this.#state[weights], clip);
+  }
+
+  /** Applies the gradients accumulated since lazyResetGrad. */
+  async runOptimizerStep(settings: OptimizerSettings): Promise<OptimizerResult> {
+    if (this.#resetGradients) throw internal('runOptimizerStep without a runTrainStep before it');
+    const t = this.#step + 1;
+    const scalars: Record<string, number> = {
+      learning_rate: settings.learningRate,
+      beta1: settings.beta1,
+      beta2: settings.beta2,
+      epsilon: settings.epsilon,
+      weight_decay: settings.weightDecay,
+      max_grad_norm: settings.maxGradNorm,
+      bias_correction1: 1 - settings.beta1 ** t,
+      bias_correction2: 1 - settings.beta2 ** t,
+      ema_decay: settings.emaDecay,
+    };
+    for (const [name, value] of this.#scalars) {
+      if (scalars[name] === undefined) throw internal(`the optimizer graph asks for ${name}`);
+      value.data[0] = scalars[name];
+    }
+    await this.#optimizerBinding.run();
+    const applied = this.#applied.data[0] === 1;
+    if (applied) this.#step = t;
+    return { gradNorm: Number(this.#gradNorm.data[0]), applied };
+  }
+
+  /** The next runTrainStep starts from zero gradients. */
+  lazyResetGrad(): void {
+    this.#resetGradients = true;
+  }
+
+  /** Optimizer steps applied so far. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /** Number of parameters. */
+  getParametersSize(): number {
+    return [...this.#state.weights.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** The live weights: they change with every optimizer step. */
+  get weights(): WeightValues {
+    return this.#state.weights;
+  }
+
+  /** The live EMA of the weights. */
+  get ema(): WeightValues {
+    return this.#state.ema;
+  }
+
+  /** Accumulated gradient of a weight, a copy. */
+  gradient(name: string): Float32Array {
+    const value = this.#gradients.get(`${name}.grad`);
+    if (value === undefined) throw internal(`no weight named ${name}`);
+    return (value.data as Float32Array).slice();
+  }
+
+  /** A view of the state: its arrays change with the next step, so write them out before it. */
+  state(): TrainingState {
+    const view = (values: Map<string, Value>) =>
+      new Map([...values].map(([name, value]) => [name, { shape: value.dims, data: value.data as Float32Array }]));
+    const { weights, exp_avg, exp_avg_sq, ema } = this.#state;
+    return {
+      step: this.#step,
+      tensors: { weights: view(weights), exp_avg: view(exp_avg), exp_avg_sq: view(exp_avg_sq), ema: view(ema) },
+    };
+  }
+
+  /** Continues from a saved state, bit for bit. Throws UserError when it belongs to another model. */
+  loadState(state: TrainingState): void {
+    for (const kind of STATE_KINDS) {
+      for (const [name, value] of this.#state[kind]) {
+        const tensor = state.tensors[kind].get(name);
+        if (tensor === undefined || tensor.data.length !== value.size) {
+          throw new UserError(
+            `the training state does not fit the model: ${kind} of ${name} has ` +
+              `${tensor === undefined ? 'no tensor' : `${tensor.data.length} elements`}, expected ${value.size}`,
+          );
+        }
+        (value.data as Float32Array).set(tensor.data);
+      }
+    }
+    this.#step = state.step;
+    this.#resetGradients = true;
+  }
+
+  #bindOptimizer(): Binding {
+    const binding = this.#optimizer.bind();
+    const owned = new Map<string, Value>(this.#gradients);
+    for (const kind of STATE_KINDS) {
+      for (const [name, value] of this.#state[kind]) owned.set(`${name}${SUFFIX[kind]}`, value);
+    }
+    for (const { name } of this.#optimizer.inputs) {
+      let value = owned.get(name);
+      if (value === undefined) {
+        value = Value.empty('float32', []);
+        this.#scalars.set(name, value);
+      }
+      binding.input(name, value);
+    }
+    for (const { name } of this.#optimizer.outputs) {
+      const value =
+        name === 'grad_norm'
+          ? this.#gradNorm
+          : name === 'applied'
+            ? this.#applied
+            : owned.get(name.replace(/\.out$/, ''));
+      if (value === undefined) throw internal(`the optimizer graph has an output ${name} that belongs to no weight`);
+      binding.output(name, value);
+    }
+    return binding;
+  }
+
+  /** Frees everything. ONNX Runtime's name for it. */
+  release(): void {
+    this.#optimizerBinding.dispose();
+    for (const session of [this.#training, this.#eval, this.#optimizer]) session.dispose();
+    const values = [...STATE_KINDS.flatMap((kind) => [...this.#state[kind].values()]), ...this.#gradients.values()];
+    for (const value of [...values, ...this.#scalars.values(), this.#gradNorm, this.#applied]) value.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}

@@ -1,0 +1,3 @@
+export { BranchRow, type FinishReason, type Thought, type ThoughtRules } from './branch-row.ts';
+export { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from './engine.ts';
+export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
