@@ -1,0 +1,214 @@
+import { z } from 'zod';
+
+/**
+ * The one source of the command line's flags, the YAML keys, their defaults, bounds and help texts.
+ *
+ * A setting is named three ways by one rule: `groupSize` in TypeScript, `--group-size` on the command line, `group-size`
+ * in YAML. Defaults are the paper's (arXiv 2510.01265, v2) where it states one; docs/method.md lists our own choices.
+ */
+
+/** What the command line shows of a setting beyond what its schema says. */
+export interface OptionMeta {
+  description: string;
+  /** Heading under which `--help` lists the flag. */
+  group: string;
+  /** Why a bound holds; added to the message when the value is refused. */
+  hint?: string;
+  /** Shown as the default in `--help` where the default is not a constant. */
+  defaultText?: string;
+  /** Not a flag but an argument by position. */
+  positional?: boolean;
+  /** A path of the file system, relative to the working folder. */
+  path?: boolean;
+  /** Belongs to one call of the command, not to the run: never stored in a run's config.yaml. */
+  callOnly?: boolean;
+}
+
+export const optionRegistry = z.registry<OptionMeta>();
+
+function option<S extends z.ZodType>(schema: S, group: string, description: string, meta: Partial<OptionMeta> = {}): S {
+  // A clone per option: the registry keys by identity, and primitives such as `text` below are shared.
+  const own = schema.clone();
+  optionRegistry.add(own, { group, description, ...meta });
+  return own;
+}
+
+const FILES = 'Files';
+const OBJECTIVE = 'Objective';
+const THOUGHTS = 'Thoughts';
+const OPTIMIZER = 'Optimizer';
+const RUN = 'Run';
+const MACHINE = 'Machine';
+const OUTPUT = 'Output';
+
+/** Headings in the order in which `--help` shows them. */
+export const OPTION_GROUPS: readonly string[] = [FILES, OBJECTIVE, THOUGHTS, OPTIMIZER, RUN, MACHINE, OUTPUT];
+
+const text = z.string().min(1);
+const flag = z.boolean().default(false);
+const count = z.int().min(1);
+const fraction = z.number().min(0).max(1);
+
+const json = option(flag, OUTPUT, 'Print the result as JSON on standard output', { callOnly: true });
+
+export const exportSchema = z.object({
+  checkpoint: option(text, FILES, 'Hugging Face checkpoint: a folder with config.json and *.safetensors', {
+    positional: true,
+    path: true,
+  }),
+  out: option(text, FILES, 'Folder to create for the graphs, the weights and the tokenizer', { path: true }),
+  overwrite: option(flag, FILES, 'Replace OUT if an earlier export wrote it'),
+  json,
+});
+export type ExportConfig = Omit<z.output<typeof exportSchema>, 'json'>;
+
+const modelAndData = {
+  model: option(text, FILES, 'Folder written by `rlp-ort export`, or a Hugging Face checkpoint', { path: true }),
+  data: option(
+    z.array(text).min(1),
+    FILES,
+    'Text to think about: .txt (one document a file) or .jsonl (column `text`)',
+    {
+      path: true,
+    },
+  ),
+};
+
+const thoughtOptions = {
+  groupSize: option(z.int().min(2).default(16), THOUGHTS, 'Thoughts per position (G)', {
+    hint: 'a thought is paid relative to the others at its position',
+  }),
+  positions: option(count.default(1), THOUGHTS, 'Positions per document (K) where the model thinks'),
+  positionStrategy: option(
+    z.enum(['uniform', 'column', 'every']).default('uniform'),
+    THOUGHTS,
+    'uniform: K positions at random; column: those listed in the data (column `positions`); every: all',
+  ),
+  maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
+  horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
+  temperature: option(z.number().min(0).default(0.7), THOUGHTS, 'Sampling temperature; 0 takes the likeliest token'),
+  thinkOpen: option(text.default('<think>'), THOUGHTS, 'Text that opens a thought'),
+  thinkClose: option(text.default('</think>'), THOUGHTS, 'Text that closes a thought'),
+  seed: option(z.int().min(0).default(0), RUN, 'Same seed, same thoughts, whatever the batching and the threads'),
+  limit: option(count.optional(), FILES, 'Use only this many documents of the data', { defaultText: 'all' }),
+};
+
+const machineOptions = {
+  device: option(
+    z
+      .string()
+      .regex(/^(cpu|cuda(:\d+)?)$/, { error: 'must be cpu, cuda or cuda:N' })
+      .default('cpu'),
+    MACHINE,
+    'Where to compute: cpu, cuda or cuda:N; see `rlp-ort doctor`',
+  ),
+  threads: option(count.optional(), MACHINE, 'CPU threads', { defaultText: 'one per core' }),
+  slots: option(count.optional(), MACHINE, 'Thoughts of a document that are sampled at the same time', {
+    defaultText: 'all of them',
+  }),
+  documentsPerBatch: option(count.default(4), MACHINE, 'Documents that go through the model at the same time'),
+};
+
+export const rolloutSchema = z.object({
+  ...modelAndData,
+  out: option(text, FILES, 'Arrow file to create, one row a thought', { path: true }),
+  ...thoughtOptions,
+  step: option(z.int().min(0).default(0), RUN, 'Step of the random streams: another step, other thoughts'),
+  ...machineOptions,
+  json,
+});
+export type RolloutConfig = Omit<z.output<typeof rolloutSchema>, 'json'>;
+
+const objectiveOptions = {
+  objective: option(
+    z.enum(['rlp', 'cpt']).default('rlp'),
+    OBJECTIVE,
+    'rlp: pay thoughts by information gain; cpt: next-token loss on the same text',
+  ),
+  baseline: option(
+    z.enum(['ema', 'frozen', 'none']).default('ema'),
+    OBJECTIVE,
+    'Model that scores the text without a thought (rlp)',
+  ),
+  emaDecay: option(fraction.default(0.999), OBJECTIVE, 'Decay of the moving average of the weights, per step (rlp)'),
+  clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (rlp)'),
+  clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (rlp)'),
+  documentsPerStep: option(count.default(512), OBJECTIVE, 'Documents per optimizer step (rlp)'),
+  blockLength: option(z.int().min(2).default(2048), OBJECTIVE, 'Tokens of a block of text (cpt)', {
+    hint: 'a block needs a token to predict and one before it',
+  }),
+  batchTokens: option(z.int().min(2).default(1_048_576), OBJECTIVE, 'Tokens per optimizer step (cpt)'),
+};
+
+const optimizerOptions = {
+  steps: option(count.default(200), OPTIMIZER, 'Optimizer steps in all, counting those before a resume'),
+  learningRate: option(z.number().min(0).default(1e-6), OPTIMIZER, 'Peak learning rate'),
+  warmupSteps: option(z.int().min(0).default(0), OPTIMIZER, 'Steps over which the learning rate rises from 0'),
+  schedule: option(
+    z.enum(['constant', 'linear', 'cosine']).default('constant'),
+    OPTIMIZER,
+    'Course of the learning rate after the warm-up: kept, or lowered to 0 at the last step',
+  ),
+  beta1: option(z.number().min(0).lt(1).default(0.9), OPTIMIZER, 'Decay of the first moment (AdamW)'),
+  beta2: option(z.number().min(0).lt(1).default(0.95), OPTIMIZER, 'Decay of the second moment (AdamW)'),
+  epsilon: option(z.number().gt(0).default(1e-8), OPTIMIZER, 'Added to the root of the second moment (AdamW)'),
+  weightDecay: option(z.number().min(0).optional(), OPTIMIZER, 'Decoupled weight decay (AdamW)', {
+    defaultText: '0 for rlp, 0.1 for cpt',
+  }),
+  maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
+};
+
+const runOptions = {
+  run: option(text, FILES, 'Run folder to create: configuration, metrics, rollouts, checkpoints', { path: true }),
+  evalData: option(z.array(text).min(1).optional(), FILES, 'Held-out text, same formats as --data', { path: true }),
+  evalEvery: option(count.default(50), RUN, 'Steps between evaluations on --eval-data; also before and after'),
+  checkpointEvery: option(z.int().min(0).default(50), RUN, 'Steps between checkpoints; 0: only after the last step'),
+  resume: option(flag, RUN, 'Continue the run in --run from its newest checkpoint', { callOnly: true }),
+  config: option(text.optional(), FILES, 'YAML file of settings; flags go before it', { path: true, callOnly: true }),
+  dryRun: option(flag, OUTPUT, 'Print the resolved settings and stop', { callOnly: true }),
+};
+
+/** Settings of `train` before the checks across settings; the source of its flags. */
+export const trainOptionsSchema = z.object({
+  ...modelAndData,
+  ...runOptions,
+  ...objectiveOptions,
+  ...thoughtOptions,
+  ...optimizerOptions,
+  ...machineOptions,
+  json,
+});
+
+/** The paper gives 0.1 for CPT and nothing for RLP, where no next-token loss would push back against the decay. */
+const WEIGHT_DECAY = { rlp: 0, cpt: 0.1 } as const;
+
+export const trainSchema = trainOptionsSchema
+  .superRefine((options, context) => {
+    const refuse = (key: keyof typeof options, message: string) =>
+      context.addIssue({ code: 'custom', path: [key], input: options[key], message });
+    if (options.objective === 'rlp' && options.temperature === 0) {
+      refuse('temperature', 'must be above 0 for training: without chance the thoughts of a group are all the same');
+    }
+    if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
+    if (options.blockLength > options.batchTokens) {
+      refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
+    }
+  })
+  .transform((options) => ({ ...options, weightDecay: options.weightDecay ?? WEIGHT_DECAY[options.objective] }));
+export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
+
+export const inspectSchema = z.object({
+  path: option(text, FILES, 'Arrow file of rollouts, or run folder', { positional: true, path: true }),
+  count: option(z.int().min(0).default(3), OUTPUT, 'Thoughts to show of each kind: best, worst, random'),
+  seed: option(z.int().min(0).default(0), OUTPUT, 'Chooses the random thoughts'),
+  json,
+});
+export type InspectConfig = z.output<typeof inspectSchema>;
+
+export const doctorSchema = z.object({ json });
+export type DoctorConfig = z.output<typeof doctorSchema>;
+
+/** The device a checked `device` setting names: `cpu`, `cuda` (device 0) or `cuda:N`. */
+export function parseDevice(device: string): { kind: 'cpu' } | { kind: 'cuda'; id: number } {
+  return device === 'cpu' ? { kind: 'cpu' } : { kind: 'cuda', id: Number(device.split(':')[1] ?? 0) };
+}

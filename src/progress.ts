@@ -1,0 +1,19 @@
+/** One report of how far long work has come. A new `stage` starts a new bar or block of lines. */
+export interface Progress {
+  /** What is being done: `rollout`, `step`, `evaluate` ... */
+  stage: string;
+  /** Units finished so far, of `total` if that is known. */
+  done: number;
+  total?: number;
+  /** What is counted: `documents`, `steps` ... */
+  unit: string;
+  /** Figures worth seeing while waiting, by name: `reward`, `tokens/s` ... */
+  figures?: Readonly<Record<string, number>>;
+}
+
+/** What the long calls of the library take besides their settings. */
+export interface RunHooks {
+  onProgress?: (progress: Progress) => void;
+  /** Aborted: stop at the next safe point, keep what is done, and reject with the signal's reason. */
+  signal?: AbortSignal;
+}

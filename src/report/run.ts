@@ -1,0 +1,45 @@
+import Table from 'cli-table3';
+import type { MetricsRow, SavedCheckpoint } from '../run-folder.ts';
+
+export interface RunReport {
+  path: string;
+  /** By flag name. */
+  settings: Readonly<Record<string, unknown>>;
+  first: MetricsRow | undefined;
+  last: MetricsRow | undefined;
+  /** Oldest first. */
+  checkpoints: readonly SavedCheckpoint[];
+}
+
+const PLAIN = {
+  chars: Object.fromEntries(
+    ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right']
+      .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'])
+      .map((name) => [name, '']),
+  ),
+  style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+};
+
+const cell = (value: unknown): string => {
+  if (typeof value === 'number') return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(5)));
+  return Array.isArray(value) ? value.join(', ') : String(value ?? '');
+};
+
+/** A run for people: its settings, its metrics at the first and the last row, and its newest checkpoint. */
+export function formatRun({ path, settings, first, last, checkpoints }: RunReport): string {
+  const parts = [`Run ${path}`];
+  const settingsTable = new Table(PLAIN);
+  settingsTable.push(...Object.entries(settings).map(([name, value]) => [name, cell(value)]));
+  parts.push(settingsTable.toString());
+  if (first === undefined || last === undefined) {
+    parts.push('No metrics yet.');
+  } else {
+    const names = [...new Set([...Object.keys(first), ...Object.keys(last)])].filter((name) => name !== 'step');
+    const table = new Table({ ...PLAIN, head: ['metric', `step ${first.step}`, `step ${last.step}`] });
+    table.push(...names.map((name) => [name, cell(first[name]), cell(last[name])]));
+    parts.push(table.toString());
+  }
+  const newest = checkpoints.at(-1);
+  parts.push(newest === undefined ? 'No checkpoint yet.' : `${checkpoints.length} checkpoints, newest ${newest.path}`);
+  return parts.join('\n\n');
+}

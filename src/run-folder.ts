@@ -1,0 +1,225 @@
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { type TrainConfig, trainOptionsSchema } from './config.ts';
+import { type Layer, readSettingsFile, settingsToYaml, storedSettings } from './config-resolve.ts';
+import { UserError } from './errors.ts';
+import { errnoOf, fileError } from './file-error.ts';
+import { checkOutputPath, MARKER } from './output.ts';
+
+const CONFIG = 'config.yaml';
+const METRICS = 'metrics.jsonl';
+const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
+
+/** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
+export type MetricsRow = { step: number } & Record<string, number | string | boolean | null>;
+
+export interface SavedCheckpoint {
+  /** Optimizer steps taken when it was written. */
+  step: number;
+  path: string;
+}
+
+const stepName = (step: number) => `step-${String(step).padStart(6, '0')}`;
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT' || errnoOf(thrown) === 'ENOTDIR') return false;
+    throw fileError('cannot look at', path, thrown);
+  }
+}
+
+async function list(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return [];
+    throw fileError('cannot read', folder, thrown);
+  }
+}
+
+/** True if `path` is a folder that a training run keeps its files in. */
+export async function isRunFolder(path: string): Promise<boolean> {
+  return (await isFile(join(path, MARKER))) && (await isFile(join(path, CONFIG)));
+}
+
+/** Settings a run was started with, as the layer under the flags of a resume. */
+export async function readRunSettings(path: string): Promise<Layer> {
+  if (!(await isRunFolder(path))) {
+    throw new UserError(`run ${path}: not a run folder (no ${CONFIG}); leave out --resume to start a run there`);
+  }
+  return readSettingsFile(join(path, CONFIG));
+}
+
+/** Rows of metrics.jsonl in the order they were written. A torn last line, left by a crash, is left out. */
+export async function readMetrics(path: string): Promise<MetricsRow[]> {
+  const file = join(path, METRICS);
+  let source: string;
+  try {
+    source = await readFile(file, 'utf8');
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return [];
+    throw fileError('cannot read', file, thrown);
+  }
+  const lines = source.split('\n');
+  // A whole line ends in a newline, so what follows the last one is torn or empty.
+  return lines.slice(0, -1).map((line, index) => {
+    try {
+      const row: MetricsRow = JSON.parse(line);
+      if (typeof row?.step === 'number') return row;
+    } catch {
+      // Told below, with the line.
+    }
+    throw new UserError(`${file}: line ${index + 1} is not a JSON object with a step: ${line.slice(0, 80)}`);
+  });
+}
+
+/**
+ * The folder of a training run:
+ *
+ *     config.yaml                resolved settings, paths absolute
+ *     metrics.jsonl              a JSON object a line, in the order of the steps
+ *     rollouts/step-000001.arrow thoughts of a step
+ *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished
+ *
+ * Steps count from 1; step 0 stands for the model the run starts from.
+ */
+export class RunFolder implements AsyncDisposable {
+  readonly path: string;
+  readonly #metrics: FileHandle;
+
+  private constructor(path: string, metrics: FileHandle) {
+    this.path = path;
+    this.#metrics = metrics;
+  }
+
+  /**
+   * Makes the folder of a new run.
+   * @throws UserError if the folder exists and is not empty, or the file system refuses
+   */
+  static async create(config: TrainConfig): Promise<RunFolder> {
+    const path = config.run;
+    if (await isRunFolder(path)) {
+      throw new UserError(`run ${path}: holds a run already; pass --resume to continue it, or choose another --run`);
+    }
+    await checkOutputPath(path);
+    try {
+      await mkdir(join(path, 'checkpoints'), { recursive: true });
+      await mkdir(join(path, 'rollouts'), { recursive: true });
+      await writeFile(join(path, MARKER), `${JSON.stringify({ tool: 'rlp-ort', kind: 'run' }, null, 2)}\n`);
+      await RunFolder.#writeConfig(config);
+      return new RunFolder(path, await open(join(path, METRICS), 'a'));
+    } catch (thrown) {
+      throw fileError('cannot write', path, thrown);
+    }
+  }
+
+  /**
+   * Opens a run to go on after its newest whole checkpoint (undefined: it had none, start over). What was written after
+   * that checkpoint, metrics and rollouts of the steps to be taken again, is removed.
+   */
+  static async resume(config: TrainConfig): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined }> {
+    const path = config.run;
+    await readRunSettings(path);
+    const checkpoint = await newestCheckpoint(path);
+    const lastStep = checkpoint?.step ?? -1;
+    const kept = (await readMetrics(path)).filter((row) => row.step <= lastStep);
+    try {
+      // Beside and renamed: a crash between must not cost the metrics that are there.
+      const metrics = join(path, METRICS);
+      await writeFile(`${metrics}.partial`, kept.map((row) => `${JSON.stringify(row)}\n`).join(''), { flush: true });
+      await rename(`${metrics}.partial`, metrics);
+      for (const name of await list(join(path, 'rollouts'))) {
+        const step = STEP_NAME.exec(name.replace(/\.partial$/, ''))?.[1];
+        if (step !== undefined && Number(step) > lastStep) await rm(join(path, 'rollouts', name));
+      }
+      await RunFolder.#writeConfig(config);
+      return { folder: new RunFolder(path, await open(join(path, METRICS), 'a')), checkpoint };
+    } catch (thrown) {
+      throw fileError('cannot write', path, thrown);
+    }
+  }
+
+  static async #writeConfig(config: TrainConfig): Promise<void> {
+    const absolute = {
+      ...config,
+      model: resolve(config.model),
+      data: config.data.map((file) => resolve(file)),
+      run: resolve(config.run),
+      evalData: config.evalData?.map((file) => resolve(file)),
+    };
+    await writeFile(join(config.run, CONFIG), settingsToYaml(trainOptionsSchema, absolute));
+  }
+
+  /** Appends a line to metrics.jsonl and waits until it is on disk. */
+  async appendMetrics(row: MetricsRow): Promise<void> {
+    try {
+      await this.#metrics.appendFile(`${JSON.stringify(row)}\n`);
+      await this.#metrics.datasync();
+    } catch (thrown) {
+      throw fileError('cannot write', join(this.path, METRICS), thrown);
+    }
+  }
+
+  /** Where the checkpoint after `step` optimizer steps belongs. Its writer makes the folder all at once. */
+  checkpointPath(step: number): string {
+    return join(this.path, 'checkpoints', stepName(step));
+  }
+
+  /** Where the thoughts of a step belong. */
+  rolloutsPath(step: number): string {
+    return join(this.path, 'rollouts', `${stepName(step)}.arrow`);
+  }
+
+  async close(): Promise<void> {
+    await this.#metrics.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** Whole checkpoints of a run, oldest first: those with the marker, which is the last thing written into them. */
+export async function listCheckpoints(path: string): Promise<SavedCheckpoint[]> {
+  const folder = join(path, 'checkpoints');
+  const found: SavedCheckpoint[] = [];
+  for (const name of await list(folder)) {
+    const step = STEP_NAME.exec(name)?.[1];
+    if (step !== undefined && (await isFile(join(folder, name, MARKER)))) {
+      found.push({ step: Number(step), path: join(folder, name) });
+    }
+  }
+  return found.sort((a, b) => a.step - b.step);
+}
+
+async function newestCheckpoint(path: string): Promise<SavedCheckpoint | undefined> {
+  return (await listCheckpoints(path)).at(-1);
+}
+
+/** Settings that may differ when a run goes on: they change how far or how fast, not what is computed. */
+const MAY_CHANGE = new Set([
+  ...['steps', 'checkpoint-every', 'eval-every', 'eval-data'],
+  ...['device', 'threads', 'slots', 'documents-per-batch', 'run'],
+]);
+
+/**
+ * Refuses a resume with other settings than the run was started with, since its result would be neither the old run's nor a
+ * new one's.
+ * @param saved the layer of readRunSettings
+ * @throws UserError that lists every setting with both values
+ */
+export function checkSameSettings(config: TrainConfig, saved: Layer): void {
+  const paths = new Set(['model', 'data']);
+  const text = (name: string, value: unknown) =>
+    JSON.stringify(paths.has(name) ? [value].flat().map((file) => resolve(String(file))) : value);
+  const changed = storedSettings(trainOptionsSchema, config)
+    .filter(([name, value]) => !MAY_CHANGE.has(name) && text(name, value) !== text(name, saved.values[name]))
+    .map(([name, value]) => `--${name} ${String(value)}: the run has ${String(saved.values[name] ?? 'none')}`);
+  if (changed.length > 0) {
+    throw new UserError(
+      `run ${config.run}: cannot resume with other settings:\n  ${changed.join('\n  ')}\nleave them out, or start a new run`,
+    );
+  }
+}
