@@ -1,0 +1,129 @@
+import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { styleText } from 'node:util';
+import { messageOf } from '../errors.ts';
+
+/** Oldest Node.js that the package runs on: `engines` of package.json. */
+const NODE_MINIMUM = [20, 19] as const;
+const GIB = 2 ** 30;
+
+/** What is found on the machine; memory and disk in bytes. */
+export interface Facts {
+  node: string;
+  platform: string;
+  /** Or why ONNX Runtime cannot be loaded. */
+  runtime: RuntimeFacts | { error: string };
+  cpu: { model: string; threads: number };
+  memory: { total: number; free: number; limit: number | undefined };
+  disk: { folder: string; free: number };
+  /** The NVIDIA kernel driver is loaded; undefined where that cannot be told. */
+  nvidiaDriver: boolean | undefined;
+}
+
+export interface RuntimeFacts {
+  version: string;
+  libraryPath: string;
+  providers: readonly string[];
+  cuda: { usable: boolean; reason?: string | undefined };
+}
+
+export interface Check {
+  name: string;
+  /** missing: the program cannot work; absent: something optional is not there. */
+  status: 'ok' | 'absent' | 'missing';
+  found: string;
+  /** What to do about it. */
+  advice?: string;
+}
+
+async function runtimeFacts(): Promise<Facts['runtime']> {
+  try {
+    const { runtimeInfo } = await import('../runtime/index.ts');
+    return await runtimeInfo();
+  } catch (thrown) {
+    return { error: messageOf(thrown) };
+  }
+}
+
+/** Looks at the machine. Never throws for what it finds: what cannot be used is a finding. */
+export async function gatherFacts(folder: string = process.cwd()): Promise<Facts> {
+  const disk = await statfs(folder);
+  const limit = process.constrainedMemory();
+  return {
+    node: process.versions.node,
+    platform: `${process.platform}-${process.arch}`,
+    runtime: await runtimeFacts(),
+    cpu: { model: cpus()[0]?.model.trim() ?? 'unknown', threads: availableParallelism() },
+    // Without a limit the system reports none, 0, or more than there is.
+    memory: { total: totalmem(), free: freemem(), limit: limit > 0 && limit < totalmem() ? limit : undefined },
+    disk: { folder, free: disk.bavail * disk.bsize },
+    nvidiaDriver: process.platform === 'linux' ? existsSync('/proc/driver/nvidia/version') : undefined,
+  };
+}
+
+const gib = (bytes: number) => `${(bytes / GIB).toFixed(1)} GiB`;
+
+function judgeNode(version: string): Check {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const recent = major > NODE_MINIMUM[0] || (major === NODE_MINIMUM[0] && minor >= NODE_MINIMUM[1]);
+  if (recent) return { name: 'Node.js', status: 'ok', found: version };
+  const advice = `install Node.js ${NODE_MINIMUM.join('.')} or later, for example: nvm install 22`;
+  return { name: 'Node.js', status: 'missing', found: version, advice };
+}
+
+function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
+  if ('error' in runtime) {
+    const advice = `in the folder of your package.json run: npm install rlp-ort (this machine is ${platform})`;
+    return [{ name: 'ONNX Runtime', status: 'missing', found: runtime.error, advice }];
+  }
+  // The library lists the providers it was built for, here or elsewhere; only one that has been tried counts.
+  const working = ['CPU', ...(runtime.cuda.usable ? ['CUDA'] : [])];
+  return [
+    { name: 'ONNX Runtime', status: 'ok', found: `${runtime.version}, ${runtime.libraryPath}` },
+    { name: 'Providers', status: 'ok', found: `${working.join(' and ')} (tried)` },
+  ];
+}
+
+function judgeCuda({ runtime, nvidiaDriver, platform }: Facts): Check[] {
+  if ('error' in runtime) return [];
+  if (runtime.cuda.usable) return [{ name: 'CUDA', status: 'ok', found: 'usable' }];
+  const found = `not usable: ${runtime.cuda.reason ?? 'no reason given'}`;
+  const check = (advice: string): Check => ({ name: 'CUDA', status: 'absent', found, advice });
+  if (platform !== 'linux-x64') return [check('onnxruntime-node has CUDA on linux-x64 only; the CPU works here')];
+  if (nvidiaDriver !== true) return [check('no NVIDIA driver here, so nothing to install; the CPU works')];
+  return [
+    check(
+      'this machine has an NVIDIA driver. Install CUDA 12 and cuDNN 9, then fetch the provider (needs api.nuget.org):\n' +
+        'node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12',
+    ),
+  ];
+}
+
+/** What the findings mean for running the program. */
+export function judge(facts: Facts): Check[] {
+  const { cpu, memory, disk } = facts;
+  const limit = memory.limit === undefined ? '' : `, limited to ${gib(memory.limit)}`;
+  return [
+    judgeNode(facts.node),
+    ...judgeRuntime(facts.runtime, facts.platform),
+    { name: 'CPU', status: 'ok', found: `${cpu.threads} threads, ${cpu.model}` },
+    { name: 'Memory', status: 'ok', found: `${gib(memory.total)}, ${gib(memory.free)} free${limit}` },
+    { name: 'Disk', status: 'ok', found: `${gib(disk.free)} free at ${disk.folder}` },
+    ...judgeCuda(facts),
+  ];
+}
+
+const MARKS = { ok: ['green', 'ok'], absent: ['yellow', '--'], missing: ['red', 'NO'] } as const;
+
+/** The checks a line each, advice below. */
+export function formatDiagnosis(checks: readonly Check[], colour: boolean): string {
+  return checks
+    .map(({ name, status, found, advice }) => {
+      const [format, mark] = MARKS[status];
+      const line = `${colour ? styleText(format, mark) : mark}  ${name.padEnd(13)} ${found}`;
+      const indented = advice?.replaceAll('\n', `\n${' '.repeat(20)}`);
+      return indented === undefined ? line : `${line}\n${' '.repeat(18)}> ${indented}`;
+    })
+    .join('\n');
+}

@@ -1,0 +1,56 @@
+import { trainOptionsSchema, trainSchema } from '../config.ts';
+import { type Layer, readSettingsFile, resolveSettings, settingsToYaml, storedSettings } from '../config-resolve.ts';
+import { checkSameSettings, readRunSettings } from '../run-folder.ts';
+import type { Command } from './command.ts';
+import { declareExamples } from './examples.ts';
+import { printResult } from './io.ts';
+import { declareOptions, flagLayer } from './options-from-schema.ts';
+import { withProgress } from './progress.ts';
+import { formatSummary } from './summary.ts';
+
+/** Settings the run was started with, then the YAML file, then the flags; each where it was asked for. */
+async function gatherLayers(flags: Layer): Promise<{ saved: Layer | undefined; layers: Layer[] }> {
+  const { resume, run, config } = flags.values;
+  const saved = resume === true && typeof run === 'string' ? await readRunSettings(run) : undefined;
+  const file = typeof config === 'string' ? await readSettingsFile(config) : undefined;
+  return { saved, layers: [saved, file, flags].filter((layer) => layer !== undefined) };
+}
+
+export const trainCommand: Command = {
+  usage: 'train',
+  summary: 'Train a model on text: RLP or next-token prediction',
+  declare: (yargs) =>
+    declareExamples(
+      declareOptions(yargs, trainOptionsSchema).usage(
+        '$0 train --model DIR --data FILE.. --run DIR [--objective rlp|cpt]\n\n' +
+          'Train a model on ordinary text.\n' +
+          'Flags go before --config FILE.yaml (whose keys are the flags without dashes), and that before the defaults.\n' +
+          'The defaults are those of the RLP paper, which had 32 GPUs: see the examples for smaller values.',
+      ),
+      [
+        [
+          'a small run',
+          'rlp-ort train --model exported --data notes.txt --run runs/first --steps 20 --documents-per-step 8 \\\n' +
+            '  --group-size 8 --max-thought-tokens 64 --learning-rate 1e-4',
+        ],
+        ['where it has got to', 'rlp-ort inspect runs/first'],
+        ['go on after the newest checkpoint', 'rlp-ort train --run runs/first --resume --steps 40'],
+        ['print the settings and stop', 'rlp-ort train --config small.yaml --run runs/second --dry-run'],
+      ],
+    ),
+  async run(argv, io) {
+    const { saved, layers } = await gatherLayers(flagLayer(argv));
+    const resolved = resolveSettings(trainOptionsSchema, trainSchema, layers);
+    const { json, dryRun, config: _file, ...config } = resolved;
+    if (saved !== undefined) checkSameSettings(config, saved);
+    if (dryRun) {
+      const settings = Object.fromEntries(storedSettings(trainOptionsSchema, config));
+      printResult(io, json, settings, () => settingsToYaml(trainOptionsSchema, config));
+      return 0;
+    }
+    const { train } = await import('../train.ts');
+    const summary = await withProgress(io, (onProgress) => train(config, { onProgress, signal: io.signal }));
+    printResult(io, json, summary, () => formatSummary(summary));
+    return 0;
+  },
+};
