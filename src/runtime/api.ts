@@ -47,9 +47,7 @@ export class OrtError extends Error {
 interface StatusFunction<A extends unknown[]> {
   /** Calls on this thread; throws OrtError. */
   (...args: A): void;
-  /**
-   * Calls on a worker thread; rejects with OrtError. Whoever calls keeps every argument alive until the promise settles.
-   */
+  /** Calls on a worker thread; rejects with OrtError. Objects pointed at must not be released until it settles. */
   async(...args: A): Promise<void>;
 }
 
@@ -82,6 +80,9 @@ export function openApi(table: Pointer) {
     return error;
   };
 
+  /** Arguments of calls on other threads: koffi passes the addresses of arrays, and does not keep the arrays alive. */
+  const inFlight = new Set<unknown[]>();
+
   /** A function that returns OrtStatus*: NULL on success. */
   const status = <A extends unknown[]>(index: number, parameters: string): StatusFunction<A> => {
     const native = bind(index, 'void *', parameters);
@@ -91,7 +92,9 @@ export function openApi(table: Pointer) {
     };
     const async = (...args: A): Promise<void> =>
       new Promise((resolve, reject) => {
+        inFlight.add(args);
         native.async(...args, (broken: unknown, failure: Pointer | null) => {
+          inFlight.delete(args);
           if (broken) reject(broken);
           else if (failure !== null) reject(errorOf(failure));
           else resolve();
@@ -123,13 +126,21 @@ export function openApi(table: Pointer) {
     CreateTensorAsOrtValue: status<
       [allocator: Pointer, shape: BigInt64Array, rank: number, elementType: number, out: Out<Pointer>]
     >(48, 'void *, int64_t *, size_t, int, _Out_ void **'),
-    IsTensor: status<[value: Pointer, out: Out<number>]>(50, 'void *, _Out_ int *'),
+    /** A tensor over memory of the caller, who keeps it alive. */
+    CreateTensorWithDataAsOrtValue: status<
+      [
+        info: Pointer,
+        data: Pointer,
+        bytes: number,
+        shape: BigInt64Array,
+        rank: number,
+        elementType: number,
+        out: Out<Pointer>,
+      ]
+    >(49, 'void *, void *, size_t, int64_t *, size_t, int, _Out_ void **'),
     GetTensorMutableData: status<[value: Pointer, out: Out<Pointer>]>(51, 'void *, _Out_ void **'),
     GetTensorTypeAndShape: status<[value: Pointer, out: Out<Pointer>]>(65, 'void *, _Out_ void **'),
     GetTensorMemoryInfo: status<[value: Pointer, out: Out<Pointer>]>(194, 'void *, _Out_ void **'),
-    CopyTensors: status<
-      [environment: Pointer, sources: readonly Pointer[], targets: readonly Pointer[], stream: null, count: number]
-    >(386, 'void *, void **, void **, void *, size_t'),
     ReleaseValue: release(96),
 
     // Types of inputs, outputs and values

@@ -2,7 +2,7 @@ import koffi from 'koffi';
 import { internal, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
 import type { Device } from './environment.ts';
-import { CPU, created, environment, explain, memoryInfo } from './environment.ts';
+import { CPU, created, deviceName, environment, explain, memoryInfo, sameDevice } from './environment.ts';
 import { Handle, pinned } from './handle.ts';
 import type { Session, TensorInfo } from './session.ts';
 import { describe, Value } from './value.ts';
@@ -43,7 +43,7 @@ export class Binding implements Disposable {
   /** Binds an input; binding a name again replaces it. Throws UserError when dtype or dims do not fit the model. */
   input(name: string, value: Value): this {
     this.#handle.assertIdle('change');
-    assertFits('input', name, this.#session.inputs, value);
+    assertFits('input', name, this.#session, value);
     try {
       environment().api.BindInput(this.#handle.pointer, name, value.handle.pointer);
     } catch (error) {
@@ -56,7 +56,7 @@ export class Binding implements Disposable {
   /** Binds an output to a tensor, whose dims must be exactly those the run will produce. */
   output(name: string, value: Value): this {
     this.#handle.assertIdle('change');
-    assertFits('output', name, this.#session.outputs, value);
+    assertFits('output', name, this.#session, value);
     environment().api.BindOutput(this.#handle.pointer, name, value.handle.pointer);
     this.#outputs.set(name, value);
     return this;
@@ -119,6 +119,7 @@ export class Binding implements Disposable {
       if (target instanceof Value) api.ReleaseValue(pointer);
       else results[name] = Value.adopt(pointer);
     }
+    this.#releaseOutputs();
     this.#ran = false;
     return results;
   }
@@ -127,7 +128,9 @@ export class Binding implements Disposable {
     return this.#handle.disposed;
   }
 
-  /** Frees the binding, not the tensors bound. Throws while its run is in flight; does nothing the second time. */
+  /**
+   * Frees the binding. Tensors bound stay the caller's, though the memory of one that was disposed of is only freed now.
+   * Throws while its run is in flight; does nothing the second time. */
   dispose(): void {
     this.#handle.dispose();
   }
@@ -141,6 +144,17 @@ export class Binding implements Disposable {
     for (const target of this.#outputs.values()) if (target instanceof Value) yield target;
   }
 
+  /**
+   * A run leaves the tensors that it allocated bound: they would stay in memory, and the next run would write into them
+   * though outputs() has given them away. Binding the outputs anew lets go of them.
+   */
+  #releaseOutputs(): void {
+    const { api } = environment();
+    for (const [name, target] of this.#outputs) {
+      if (!(target instanceof Value)) api.BindOutputToDevice(this.#handle.pointer, name, memoryInfo(target));
+    }
+  }
+
   #prepare(): void {
     this.#handle.assertIdle('run');
     const { api } = environment();
@@ -152,10 +166,7 @@ export class Binding implements Disposable {
       throw new UserError(`cannot run the model: input ${list} is not bound`);
     }
     if (this.#outputs.size === 0) throw new UserError('cannot run the model: no output is bound');
-    for (const [name, target] of this.#outputs) {
-      // A run leaves its tensor bound, and the next would write into it, though outputs() may have given it away.
-      if (!(target instanceof Value)) api.BindOutputToDevice(binding, name, memoryInfo(target));
-    }
+    this.#releaseOutputs();
     if (this.#session.device.kind !== 'cpu') {
       // For another device ONNX Runtime copies a host tensor when it is bound, so what was written since would be missed.
       for (const [name, value] of this.#inputs) {
@@ -175,8 +186,13 @@ function find(role: 'input' | 'output', name: string, infos: readonly TensorInfo
   return info;
 }
 
-function assertFits(role: 'input' | 'output', name: string, infos: readonly TensorInfo[], value: Value): void {
-  const info = find(role, name, infos);
+function assertFits(role: 'input' | 'output', name: string, session: Session, value: Value): void {
+  const info = find(role, name, role === 'input' ? session.inputs : session.outputs);
+  if (value.device.kind !== 'cpu' && !sameDevice(value.device, session.device)) {
+    throw new UserError(
+      `${role} '${name}' is on ${deviceName(value.device)}, but the session runs on ${deviceName(session.device)}; copy it`,
+    );
+  }
   // Rank 0 also stands for an unknown rank, so dims are compared only where the model states some.
   const dimsFit =
     info.dims.length === 0 ||

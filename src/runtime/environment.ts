@@ -38,7 +38,8 @@ export function environment(): Environment {
     singleton = {
       library,
       api,
-      pointer: created((out) => api.CreateEnv(LOG_LEVELS.error, 'rlp-ort', out)),
+      // Whatever goes wrong outside a session comes back as an error of the call: printing it would only repeat it.
+      pointer: created((out) => api.CreateEnv(LOG_LEVELS.fatal, 'rlp-ort', out)),
       allocator: created((out) => api.GetAllocatorWithDefaultOptions(out)),
     };
   }

@@ -22,6 +22,8 @@ export interface Library {
   version: string;
   /** Address of the OrtApi function table. */
   table: bigint;
+  /** Held for as long as the table is used: koffi unloads a library whose handle is garbage collected. */
+  handle: LibraryHandle;
 }
 
 /** The folder of onnxruntime-node that holds the shared libraries of this platform. */
@@ -52,13 +54,34 @@ export function findLibrary(): string {
   return found;
 }
 
-/** Path where onnxruntime-node keeps the CUDA provider once it has been downloaded. */
-export function cudaProviderPath(): string {
-  const name = process.platform === 'win32' ? 'onnxruntime_providers_cuda.dll' : 'libonnxruntime_providers_cuda.so';
-  return join(binaryFolder(), name);
+/** The files that onnxruntime-node's install script adds for CUDA. They are too large for the npm registry. */
+export function cudaLibraries(): string[] {
+  const names = ['libonnxruntime_providers_shared.so', 'libonnxruntime_providers_cuda.so'];
+  return names.map((name) => join(binaryFolder(), name));
+}
+
+/**
+ * koffi runs a native function on a stack of its own making: 2 MiB for calls on this thread, 128 KiB for calls on others.
+ * A MatMul kernel's buffers alone take more than 64 KiB, and an overflow is a segmentation fault; so we ask for what a main
+ * thread has. Only touched pages cost memory.
+ */
+const STACK_BYTES = 8 * 1024 * 1024;
+
+function reserveStacks(): void {
+  const { sync_stack_size: sync = 0, async_stack_size: async = 0 } = koffi.config();
+  if (sync >= STACK_BYTES && async >= STACK_BYTES) return;
+  try {
+    koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  } catch (error) {
+    throw new UserError(
+      `cannot give ONNX Runtime the stack it needs (${messageOf(error)}); before loading other libraries through koffi, ` +
+        `call koffi.config({ sync_stack_size: ${STACK_BYTES}, async_stack_size: ${STACK_BYTES} })`,
+    );
+  }
 }
 
 export function loadLibrary(path: string): Library {
+  reserveStacks();
   let library: LibraryHandle;
   try {
     library = koffi.load(path);
@@ -75,5 +98,5 @@ export function loadLibrary(path: string): Library {
       `${path} is ONNX Runtime ${version}, which lacks C API version ${API_VERSION}; install onnxruntime-node 1.${API_VERSION}.0 or later`,
     );
   }
-  return { path, version, table };
+  return { path, version, table, handle: library };
 }

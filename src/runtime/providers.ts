@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import koffi from 'koffi';
-import { UserError } from '../errors.ts';
+import { messageOf, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
 import { OrtError } from './api.ts';
 import type { Device } from './environment.ts';
-import { created, environment } from './environment.ts';
-import { cudaProviderPath } from './library.ts';
-
-type Cuda = Extract<Device, { kind: 'cuda' }>;
+import { created, deviceName, environment } from './environment.ts';
+import { cudaLibraries } from './library.ts';
 
 /** Execution providers compiled into the library, e.g. ["CUDAExecutionProvider", "CPUExecutionProvider"]. */
 export function availableProviders(): string[] {
@@ -20,42 +19,43 @@ export function availableProviders(): string[] {
   return providers;
 }
 
-const HOW_TO_GET_CUDA =
-  'on a Linux x64 or Windows x64 machine with an NVIDIA GPU, CUDA 12 and cuDNN 9, fetch the provider with: ' +
-  'npm rebuild onnxruntime-node --foreground-scripts --onnxruntime-node-install=cuda12 (see docs/dependencies.md); ' +
-  'or leave out the cuda device to run on the CPU';
+const INSTALL_CUDA =
+  'on a Linux x64 machine with an NVIDIA GPU, CUDA 12 and cuDNN 9, fetch the provider libraries with ' +
+  '`node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12` (see docs/dependencies.md), ' +
+  'or use the cpu device';
 
-/** Adds the CUDA execution provider to session options; throws UserError when CUDA cannot be had here. */
-export function appendCuda(options: Pointer, device: Cuda): void {
-  const { api } = environment();
+/** What to tell the user when `device` cannot be used because of `reason`. */
+export function cannotUse(device: Device, reason: unknown): unknown {
+  if (device.kind === 'cpu' || reason instanceof UserError) return reason;
+  if (!(reason instanceof OrtError) && typeof reason !== 'string') return reason;
+  const text = typeof reason === 'string' ? reason : messageOf(reason).trim();
+  return new UserError(`cannot use device ${deviceName(device)}: ${text}; ${INSTALL_CUDA}`);
+}
+
+/** Makes a session run on `device`, with the CPU for operators that the device lacks. Throws UserError when it cannot. */
+export function appendProvider(options: Pointer, device: Device): void {
+  if (device.kind === 'cpu') return;
   if (!availableProviders().includes('CUDAExecutionProvider')) {
-    throw new UserError(
-      `device cuda:${device.id}: this build of ONNX Runtime (${process.platform}-${process.arch}) has no CUDA; ${HOW_TO_GET_CUDA}`,
-    );
+    throw cannotUse(device, `ONNX Runtime for ${process.platform}-${process.arch} has no CUDA`);
   }
-  if (!existsSync(cudaProviderPath())) {
-    throw new UserError(
-      `device cuda:${device.id}: the CUDA provider library is not installed (no ${cudaProviderPath()}); ${HOW_TO_GET_CUDA}`,
-    );
+  const missing = cudaLibraries().filter((path) => !existsSync(path));
+  if (missing.length > 0) {
+    const names = missing.map((path) => basename(path)).join(' and ');
+    throw cannotUse(device, `${names} not found beside ${environment().library.path}`);
   }
+  const { api } = environment();
   try {
     const cuda = created<Pointer>((out) => api.CreateCUDAProviderOptions(out));
     try {
-      // Weights and caches are large and long-lived: growing by powers of two would waste up to half of the device.
+      // Weights and caches are large and long-lived: growing the arena by powers of two could leave half of it unused.
       const settings = { device_id: String(device.id), arena_extend_strategy: 'kSameAsRequested' };
-      api.UpdateCUDAProviderOptions(cuda, Object.keys(settings), Object.values(settings), Object.keys(settings).length);
+      const keys = Object.keys(settings);
+      api.UpdateCUDAProviderOptions(cuda, keys, Object.values(settings), keys.length);
       api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda);
     } finally {
       api.ReleaseCUDAProviderOptions(cuda);
     }
   } catch (error) {
-    if (!(error instanceof OrtError)) throw error;
-    throw new UserError(
-      `device cuda:${device.id}: ONNX Runtime cannot use CUDA: ${error.message.trim()}; ${HOW_TO_GET_CUDA}`,
-    );
+    throw cannotUse(device, error);
   }
-}
-
-export function deviceAllocator(device: Cuda): Pointer {
-  throw new UserError(`device cuda:${device.id}: not yet`);
 }

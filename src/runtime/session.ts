@@ -5,10 +5,11 @@ import type { OrtErrorCode, Pointer } from './api.ts';
 import { OrtError, readString } from './api.ts';
 import { Binding } from './binding.ts';
 import type { Device, LogSeverity } from './environment.ts';
-import { CPU, created, createdAsync, environment, explain, LOG_LEVELS } from './environment.ts';
+import { CPU, created, createdAsync, deviceName, environment, explain, LOG_LEVELS } from './environment.ts';
 import { Handle, pinned } from './handle.ts';
-import { appendCuda } from './providers.ts';
+import { appendProvider } from './providers.ts';
 import type { Value } from './value.ts';
+import { describe } from './value.ts';
 
 /** An input or output of a model. Symbolic dims are their names, '' when unnamed. */
 export interface TensorInfo {
@@ -87,7 +88,7 @@ export class Session implements Disposable {
     const { api, pointer: env } = environment();
     const device = options.device ?? CPU;
     const native = created<Pointer>((out) => api.CreateSessionOptions(out));
-    const what = typeof model === 'string' ? model : `a model of ${model.byteLength} bytes`;
+    const what = `${typeof model === 'string' ? model : `a model of ${model.byteLength} bytes`} on ${deviceName(device)}`;
     try {
       configure(native, device, options);
       const values = [...(options.initializers?.values() ?? [])];
@@ -104,7 +105,7 @@ export class Session implements Disposable {
       return new Session(pointer, device);
     } catch (error) {
       if (error instanceof OrtError && MODEL_ERRORS.has(error.code)) {
-        throw new UserError(`cannot load ${what}: ${error.message}`);
+        throw new UserError(`cannot load ${what}: ${error.message}${replacements(options.initializers)}`);
       }
       throw explain(`loading ${what}`, error);
     } finally {
@@ -153,10 +154,23 @@ function configure(native: Pointer, device: Device, options: SessionOptions): vo
   }
   for (const [key, value] of Object.entries(entries)) api.AddSessionConfigEntry(native, key, value);
   if (options.initializers !== undefined && options.initializers.size > 0) {
-    const values = [...options.initializers.values()].map((value) => value.handle.pointer);
-    api.AddExternalInitializers(native, [...options.initializers.keys()], values, values.length);
+    // Only tensors over memory that ONNX Runtime does not own are taken; the session options keep references to them.
+    const aliases = [...options.initializers.values()].map((value) => value.alias());
+    try {
+      api.AddExternalInitializers(native, [...options.initializers.keys()], aliases, aliases.length);
+    } finally {
+      for (const alias of aliases) api.ReleaseValue(alias);
+    }
   }
-  if (device.kind === 'cuda') appendCuda(native, device);
+  appendProvider(native, device);
+}
+
+/** ONNX Runtime does not always say which of the initializers does not fit. */
+function replacements(initializers: SessionOptions['initializers']): string {
+  if (initializers === undefined || initializers.size === 0) return '';
+  const given = [...initializers].map(([name, value]) => `${name} ${describe(value.dtype, value.dims)}`);
+  const listed = given.length > 5 ? [...given.slice(0, 5), `${given.length - 5} more`] : given;
+  return ` (with initializers ${listed.join(', ')})`;
 }
 
 type NameOf = ReturnType<typeof environment>['api']['SessionGetInputName'];

@@ -3,10 +3,10 @@ import type { DType, TypedArray } from '../dtypes.ts';
 import { bytesPerElement, dtypeOfOnnx, onnxElementType, typedArrayFor } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
+import { copyTensor, deviceAllocator } from './device.ts';
 import type { Device } from './environment.ts';
-import { CPU, created, deviceName, environment, explain } from './environment.ts';
+import { CPU, created, deviceName, environment, explain, memoryInfo } from './environment.ts';
 import { Handle } from './handle.ts';
-import { deviceAllocator } from './providers.ts';
 
 /**
  * A tensor in memory that ONNX Runtime owns: dtype, static dims, device. It stays at its address until `dispose`; garbage
@@ -61,12 +61,9 @@ export class Value implements Disposable {
     }
     const value = Value.#allocate(dtype, dims, CPU);
     const target = value.data;
-    if (target instanceof BigInt64Array || target instanceof BigUint64Array) {
-      if (data instanceof BigInt64Array || data instanceof BigUint64Array) target.set(data);
-      else for (let i = 0; i < data.length; i++) target[i] = BigInt(data[i]);
-    } else if (!(data instanceof BigInt64Array || data instanceof BigUint64Array)) {
-      target.set(data);
-    }
+    if (ArrayBuffer.isView(data)) copyArray(data, target);
+    else if (target instanceof BigInt64Array || target instanceof BigUint64Array) target.set(data.map(BigInt));
+    else target.set(data);
     return value;
   }
 
@@ -122,11 +119,32 @@ export class Value implements Disposable {
       if (this.size === 0) {
         this.#view = new View(new ArrayBuffer(0));
       } else {
-        const address = created<Pointer>((out) => environment().api.GetTensorMutableData(pointer, out));
-        this.#view = new View(koffi.view(address, this.size * bytesPerElement(this.dtype)));
+        this.#view = new View(koffi.view(address(pointer), this.size * bytesPerElement(this.dtype)));
       }
     }
     return this.#view;
+  }
+
+  /**
+   * Another OrtValue over the same memory, for calls that take only tensors whose memory is the caller's. The caller
+   * releases it, before this value. For src/runtime only.
+   */
+  alias(): Pointer {
+    const { pointer } = this.handle;
+    const shape = BigInt64Array.from(this.dims, BigInt);
+    const bytes = this.size * bytesPerElement(this.dtype);
+    const type = onnxElementType(this.dtype);
+    return created<Pointer>((out) =>
+      environment().api.CreateTensorWithDataAsOrtValue(
+        memoryInfo(this.device),
+        address(pointer),
+        bytes,
+        shape,
+        shape.length,
+        type,
+        out,
+      ),
+    );
   }
 
   /** Copies the contents of a tensor of the same dtype and dims, from whichever device to this one's. */
@@ -138,9 +156,10 @@ export class Value implements Disposable {
     }
     if (other === this || this.size === 0) return;
     this.handle.assertIdle('write to');
-    const { api, pointer } = environment();
     try {
-      api.CopyTensors(pointer, [other.handle.pointer], [this.handle.pointer], null, 1);
+      const device = this.device.kind === 'cpu' ? other.device : this.device;
+      if (device.kind === 'cpu') copyArray(other.data, this.data);
+      else copyTensor(device, this.dtype, other.handle.pointer, this.handle.pointer);
     } catch (error) {
       throw explain(`copying a tensor from ${deviceName(other.device)} to ${deviceName(this.device)}`, error);
     }
@@ -161,12 +180,22 @@ export class Value implements Disposable {
   }
 }
 
+const address = (value: Pointer): Pointer =>
+  created<Pointer>((out) => environment().api.GetTensorMutableData(value, out));
+
 function deviceOf(value: Pointer): Device {
   const { api } = environment();
   const info = created<Pointer>((out) => api.GetTensorMemoryInfo(value, out)); // belongs to the value
   const name = created<string>((out) => api.MemoryInfoGetName(info, out));
-  if (name !== 'Cuda') return CPU; // "Cpu", "CpuInput" or pinned host memory: all readable here
-  return { kind: 'cuda', id: created<number>((out) => api.MemoryInfoGetId(info, out)) };
+  const id = created<number>((out) => api.MemoryInfoGetId(info, out));
+  return name === 'Cuda' ? { kind: 'cuda', id } : CPU; // "Cpu", or host memory that a device provider pinned
+}
+
+/** Between arrays of one kind and length. */
+function copyArray(source: TypedArray, target: TypedArray): void {
+  new Uint8Array(target.buffer, target.byteOffset, target.byteLength).set(
+    new Uint8Array(source.buffer, source.byteOffset, source.byteLength),
+  );
 }
 
 const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);

@@ -1,0 +1,66 @@
+import type { DType } from '../dtypes.ts';
+import type { Pointer } from './api.ts';
+import type { Device } from './environment.ts';
+import { created, deviceName, environment, LOG_LEVELS, memoryInfo } from './environment.ts';
+import { identityModel } from './identity-model.ts';
+import { appendProvider, cannotUse } from './providers.ts';
+
+/**
+ * Device memory without a model at hand. ONNX Runtime gives out an allocator of a device, and moves tensors to it, through
+ * sessions; so there is a session per device and dtype whose model copies its input. (`CopyTensors` needs no session, but
+ * knows only devices of providers registered as plug-ins, which depends on ONNX Runtime discovering the GPU by itself.)
+ */
+const sessions = new Map<string, Pointer>();
+const allocators = new Map<string, Pointer>();
+
+function copySession(device: Device, dtype: DType): Pointer {
+  const key = `${deviceName(device)} ${dtype}`;
+  let session = sessions.get(key);
+  if (session === undefined) {
+    const { api, pointer: env } = environment();
+    const options = created<Pointer>((out) => api.CreateSessionOptions(out));
+    try {
+      api.SetSessionLogSeverityLevel(options, LOG_LEVELS.fatal); // failures come back as errors
+      api.SetIntraOpNumThreads(options, 1);
+      appendProvider(options, device);
+      const model = identityModel(dtype);
+      session = created<Pointer>((out) => api.CreateSessionFromArray(env, model, model.byteLength, options, out));
+    } catch (error) {
+      throw cannotUse(device, error);
+    } finally {
+      api.ReleaseSessionOptions(options);
+    }
+    sessions.set(key, session);
+  }
+  return session;
+}
+
+/** Allocator of a device's memory. Tensors made with it point back at it, so neither it nor its session is ever released. */
+export function deviceAllocator(device: Device): Pointer {
+  const key = deviceName(device);
+  let allocator = allocators.get(key);
+  if (allocator === undefined) {
+    const session = copySession(device, 'float32');
+    allocator = created<Pointer>((out) => environment().api.CreateAllocator(session, memoryInfo(device), out));
+    allocators.set(key, allocator);
+  }
+  return allocator;
+}
+
+/**
+ * Copies an OrtValue into another of the same dtype and dims; each is on the host or on `device`. Returns when the copy is
+ * done: a run ends by waiting for its device.
+ */
+export function copyTensor(device: Device, dtype: DType, source: Pointer, target: Pointer): void {
+  const { api } = environment();
+  const session = copySession(device, dtype);
+  const binding = created<Pointer>((out) => api.CreateIoBinding(session, out));
+  try {
+    api.BindInput(binding, 'x', source);
+    api.BindOutput(binding, 'y', target);
+    api.SynchronizeBoundInputs(binding);
+    api.RunWithBinding(session, null, binding);
+  } finally {
+    api.ReleaseIoBinding(binding);
+  }
+}
