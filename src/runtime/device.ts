@@ -6,9 +6,9 @@ import { identityModel } from './identity-model.ts';
 import { appendProvider, cannotUse } from './providers.ts';
 
 /**
- * Device memory without a model at hand. ONNX Runtime gives out an allocator of a device, and moves tensors to it, through
- * sessions; so there is a session per device and dtype whose model copies its input. (`CopyTensors` needs no session, but
- * knows only devices of providers registered as plug-ins, which depends on ONNX Runtime discovering the GPU by itself.)
+ * Device memory without a model at hand. ONNX Runtime gives out an allocator of a device, and moves tensors to and from it,
+ * through sessions; so there is a session per device and dtype whose model copies its input. (`CopyTensors` of the C API
+ * needs no session, but only knows execution providers that were registered with the environment as plug-ins.)
  */
 const sessions = new Map<string, Pointer>();
 const allocators = new Map<string, Pointer>();
