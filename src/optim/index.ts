@@ -1,5 +1,4 @@
 export { cptDocument } from './cpt.ts';
-export { microBatches, paddedTokens } from './micro-batches.ts';
 export { rlpDocument, type ScoredThought } from './rlp.ts';
 export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts';
 export {

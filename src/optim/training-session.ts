@@ -167,6 +167,15 @@ export class TrainingSession implements Disposable {
     return this.#state.ema;
   }
 
+  /** EMA <- weights, exactly. */
+  resetEma(): void {
+    for (const [name, value] of this.#state.ema) {
+      const weight = this.#state.weights.get(name);
+      if (weight === undefined) throw internal(`no weight named ${name}`);
+      value.copyFrom(weight);
+    }
+  }
+
   /** Accumulated gradient of a weight, a copy. */
   gradient(name: string): Float32Array {
     const value = this.#gradients.get(`${name}.grad`);

@@ -12,6 +12,7 @@ export {
   type NoThinkScorer,
 } from './baseline.ts';
 export { type HorizonReduction, informationGain, score } from './information-gain.ts';
+export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
 
 export interface ScoredThought {
   /** log p_theta(target token | prefix, thought) of the h target tokens, nats, temperature 1. */

@@ -1,4 +1,4 @@
-import type { TreeDocument } from '../tree-batch.ts';
+import type { TreeDocument } from './tree-batch.ts';
 
 /** Padded tokens of a batch: D trunks of P tokens and D*R branches of L. */
 export function paddedTokens(documents: readonly TreeDocument[]): number {
