@@ -253,6 +253,11 @@ export class GraphBuilder {
     return value;
   }
 
+  /** Whether `dim`, `dims`, `range`, `zeros` and `expand` can read the size. */
+  knows(dim: Dim): boolean {
+    return typeof dim === 'number' || this.#introducedBy.has(dim) || this.#dims.has(dim);
+  }
+
   /** Names the size [1] of a derived dim (say `D*P`), so that `dim`, `range` and `zeros` know it. */
   defineDim(dim: string, size: Value): void {
     this.#dims.set(dim, size);
@@ -275,8 +280,7 @@ export class GraphBuilder {
     if (sameShape(x.shape, shape)) return x;
     const kept = shape.map((dim, axis) => typeof dim === 'string' && x.shape[axis] === dim);
     const moved = shape.flatMap((dim, axis) => (typeof dim === 'string' && !kept[axis] ? [axis] : []));
-    const known = (dim: Dim) => typeof dim === 'number' || this.#introducedBy.has(dim) || this.#dims.has(dim);
-    const inferred = moved.find((axis) => !known(shape[axis])) ?? moved[0];
+    const inferred = moved.find((axis) => !this.knows(shape[axis])) ?? moved[0];
     const rest = moved.filter((axis) => axis !== inferred);
     if (rest.length === 0) {
       const target = shape.map((dim, axis) => (kept[axis] ? 0 : axis === inferred ? -1 : Number(dim)));

@@ -1,0 +1,132 @@
+import { internal } from '../errors.ts';
+import type { GraphBuilder } from './builder.ts';
+import {
+  axesOf,
+  intAttribute,
+  intsAttribute,
+  once,
+  type Rule,
+  reshapeLike,
+  single,
+  sizeOf,
+  zerosLike,
+} from './gradient-rule.ts';
+import { normalizeAxis, type Value } from './ir.ts';
+
+/** Gradient rules of the operators that pick, place, join and cut: linear maps, each answered by its transpose. */
+
+// y = [x1, x2, ...]: dx_i is the i-th stretch of dy
+export const concatRule: Rule = single(({ b, x, dy, attributes }) => {
+  const axis = intAttribute(attributes, 'axis', 0);
+  const pieces = once(() => {
+    const sizes = x.map((part) => part.shape[axis]);
+    if (sizes.every((size) => b.knows(size))) return b.split(dy, sizes, axis);
+    const measured = x.map((part) => sizeOf(b, part, axis));
+    return b.node(
+      'Split',
+      [dy, b.concat(measured, 0)],
+      { axis },
+      x.map((part) => part.shape),
+    );
+  });
+  return x.map((_, i) => () => pieces()[i]);
+});
+
+// [y1, y2, ...] = x: dx = [dy1, dy2, ...], zeros for the pieces nobody used
+export const splitRule: Rule = ({ b, x: [x], y, dys, attributes }) => [
+  () => {
+    const pieces = y.map((piece, i) => dys[i] ?? zerosLike(b, piece));
+    return reshapeLike(b, b.concat(pieces, intAttribute(attributes, 'axis', 0)), x);
+  },
+];
+
+// y = x[start:end]: dx is dy between zeros
+export const sliceRule: Rule = single(({ b, x: [x, ...bounds], dy }) => [
+  () => {
+    const [starts, ends, axes, steps] = bounds.map((bound) => constantInt64s(b, bound));
+    if (axes.length !== 1 || (steps !== undefined && steps[0] !== 1)) {
+      throw internal('no gradient rule for a Slice along several axes or with a step');
+    }
+    const [axis, start, end] = [normalizeAxis(axes[0], x.rank), starts[0], ends[0]];
+    const [size, length] = [x.shape[axis], dy.shape[axis]];
+    if (typeof size === 'number' && typeof length === 'number') {
+      const front = start < 0 ? size + start : start;
+      const pad = (count: number) => (count === 0 ? [] : [b.expand(zero, x.shape.with(axis, count))]);
+      const zero = b.scalar(x.dtype, 0);
+      return b.concat([...pad(front), dy, ...pad(size - front - length)], axis);
+    }
+    const whole = sizeOf(b, x, axis);
+    const front = start < 0 ? b.add(whole, b.int64s([start])) : b.int64s([start]);
+    const back = b.sub(b.sub(whole, front), sizeOf(b, dy, axis));
+    const pad = (count: Value, name: string) => {
+      const sizes = axesOf(x).map((i) => (i === axis ? count : sizeOf(b, x, i)));
+      return b.node('ConstantOfShape', [b.concat(sizes, 0)], { dtype: x.dtype }, [x.shape.with(axis, name)])[0];
+    };
+    const before = start === 0 ? [] : [pad(front, `${size}[:${start}]`)];
+    const after = end >= TO_THE_END ? [] : [pad(back, `${size}[${end}:]`)];
+    return reshapeLike(b, b.concat([...before, dy, ...after], axis), x);
+  },
+]);
+
+/** From this bound on, a slice has no end: GraphBuilder.slice writes it. */
+const TO_THE_END = 2 ** 31 - 1;
+
+function constantInt64s(b: GraphBuilder, value: Value): number[] {
+  const initializer = b.graph.initializers.find((candidate) => candidate.value === value);
+  if (initializer?.data.kind !== 'inline')
+    throw internal('no gradient rule for an operator with bounds known at run time');
+  const { bytes } = initializer.data;
+  return Array.from(new BigInt64Array(bytes.slice().buffer), Number);
+}
+
+// y = x[..., indices, ...]: dx[..., indices, ...] += dy
+export const gatherRule: Rule = single(({ b, x: [x, indices], dy, attributes }) => {
+  const axis = normalizeAxis(intAttribute(attributes, 'axis', 0), x.rank);
+  const rows = once(() => b.unsqueeze(b.cast(indices, 'int64'), [-1]));
+  if (axis === 0) return [{ onto: (sum) => b.scatterND(sum, rows(), dy, 'add') }];
+  // ScatterND indexes leading axes: bring the gathered axis, and in dy the axes of the indices, to the front.
+  const moved = [axis, ...axesOf(x).filter((i) => i !== axis)];
+  const picked = axesOf(indices).map((i) => axis + i);
+  const movedDy = [...picked, ...axesOf(dy).filter((i) => !picked.includes(i))];
+  return [
+    {
+      onto: (sum) => {
+        const scattered = b.scatterND(b.transpose(sum, moved), rows(), b.transpose(dy, movedDy), 'add');
+        return b.transpose(scattered, inversePermutation(moved));
+      },
+    },
+  ];
+});
+
+// y[i][j] = x[indices[i][j]][j]: dx[indices[i][j]][j] += dy[i][j]
+export const gatherElementsRule: Rule = single(({ b, x: [, indices], dy, attributes }) => [
+  { onto: (sum) => b.scatterElements(sum, indices, dy, intAttribute(attributes, 'axis', 0), 'add') },
+]);
+
+// y = x with updates written over it or added to it: dx = dy, with zeros where it was written over; dupdates = dy[indices].
+// Entries that one index overwrites twice have no gradient; nobody relies on their order.
+export const scatterElementsRule: Rule = single(({ b, x: [, indices, updates], dy, attributes }) => {
+  const axis = intAttribute(attributes, 'axis', 0);
+  const added = attributes.reduction === 'add';
+  return [
+    () => (added ? dy : b.scatterElements(dy, indices, zerosLike(b, updates), axis, 'none')),
+    undefined,
+    () => b.gatherElements(dy, indices, axis),
+  ];
+});
+
+export const scatterNDRule: Rule = single(({ b, x: [, indices, updates], dy, attributes }) => [
+  () => (attributes.reduction === 'add' ? dy : b.scatterND(dy, indices, zerosLike(b, updates), 'none')),
+  undefined,
+  () => {
+    if (indices.shape.at(-1) !== 1) throw internal('no gradient rule for updates of a ScatterND into more than rows');
+    return b.gather(dy, b.squeeze(indices, [-1]));
+  },
+]);
+
+// y[j] = x[perm[j]]: dx = dy permuted back
+export const transposeRule: Rule = single(({ b, dy, attributes }) => [
+  () => b.transpose(dy, inversePermutation(intsAttribute(attributes, 'perm'))),
+]);
+
+const inversePermutation = (perm: readonly number[]): number[] => perm.map((_, axis) => perm.indexOf(axis));

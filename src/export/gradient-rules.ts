@@ -1,0 +1,225 @@
+import type { GraphBuilder } from './builder.ts';
+import {
+  concatRule,
+  gatherElementsRule,
+  gatherRule,
+  scatterElementsRule,
+  scatterNDRule,
+  sliceRule,
+  splitRule,
+  transposeRule,
+} from './gradient-indexing.ts';
+import {
+  countAlong,
+  expandLike,
+  intAttribute,
+  intsAttribute,
+  once,
+  type Rule,
+  type RuleArguments,
+  reshapeLike,
+  single,
+  zerosLike,
+} from './gradient-rule.ts';
+import { multiplyDims, normalizeAxis, type Value } from './ir.ts';
+import type { Op } from './operators.ts';
+
+/** A rule y = f(x) with one input: the expression of dx. */
+const unary = (dx: (b: GraphBuilder, dy: Value, x: Value, y: Value) => Value): Rule =>
+  single(({ b, x: [x], y: [y], dy }) => [() => dx(b, dy, x, y)]);
+
+type Given = RuleArguments & { dy: Value };
+
+/**
+ * What each operator does to a gradient. Total over the operators, so that an operator without an entry does not compile.
+ * `stops`: the derivative is zero or there is none (integers, booleans, shapes). `missing`: there is one that nobody
+ * has needed; asking for it is an error.
+ */
+export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' } = {
+  // d(a + c) = da + dc
+  Add: single(({ dy }) => [() => dy, () => dy]),
+  // d(a - c) = da - dc
+  Sub: single(({ b, dy }) => [() => dy, () => b.neg(dy)]),
+  // d(a c) = c da + a dc
+  Mul: single(({ b, x: [a, c], dy }) => [() => b.mul(dy, c), () => b.mul(dy, a)]),
+  // d(a / c) = da / c - (a / c) dc / c
+  Div: single(({ b, x: [, c], y: [y], dy }) => {
+    const da = once(() => b.div(dy, c));
+    return [da, () => b.neg(b.mul(da(), y))];
+  }),
+  // The gradient goes to the smaller (larger) operand; of two equal ones, to the first.
+  Min: selection((b, first, second) => b.lessOrEqual(first, second)),
+  Max: selection((b, first, second) => b.greaterOrEqual(first, second)),
+  // d(a^p) = p a^(p-1) da + a^p log(a) dp; 0 a^-1 = 0, and no gradient with respect to p where a <= 0
+  Pow: single(({ b, x: [a, p], y: [y], dy }) => [
+    () => b.mul(b.mul(dy, p), b.pow(a, b.where(b.equal(p, 0), b.scalar(p.dtype, 1), b.sub(p, 1)))),
+    () => b.mul(b.mul(dy, y), b.log(b.where(b.greater(a, 0), a, 1))),
+  ]),
+  Less: 'stops',
+  LessOrEqual: 'stops',
+  Greater: 'stops',
+  GreaterOrEqual: 'stops',
+  Equal: 'stops',
+  And: 'stops',
+  Or: 'stops',
+  Not: 'stops',
+  IsNaN: 'stops',
+  IsInf: 'stops',
+  Where: single(({ b, x: [condition], dy }) => [
+    undefined,
+    () => b.where(condition, dy, b.scalar(dy.dtype, 0)),
+    () => b.where(condition, b.scalar(dy.dtype, 0), dy),
+  ]),
+
+  // d(-x) = -dx
+  Neg: unary((b, dy) => b.neg(dy)),
+  // d|x| = sign(x) dx, 0 at 0
+  Abs: unary((b, dy, x) => b.where(b.less(x, 0), b.neg(dy), b.where(b.greater(x, 0), dy, b.scalar(dy.dtype, 0)))),
+  Identity: unary((_b, dy) => dy),
+  // d(exp x) = exp(x) dx
+  Exp: unary((b, dy, _x, y) => b.mul(dy, y)),
+  // d(log x) = dx / x
+  Log: unary((b, dy, x) => b.div(dy, x)),
+  // d(sqrt x) = dx / (2 sqrt(x))
+  Sqrt: unary((b, dy, _x, y) => b.div(b.mul(dy, 0.5), y)),
+  // d(1/x) = -x^-2 dx
+  Reciprocal: unary((b, dy, _x, y) => b.neg(b.mul(dy, b.mul(y, y)))),
+  // y = 1 / (1 + exp(-x)): dy = (y - y^2) dx
+  Sigmoid: unary((b, dy, _x, y) => b.mul(dy, b.sub(y, b.mul(y, y)))),
+  // d(tanh x) = (1 - tanh(x)^2) dx
+  Tanh: unary((b, dy, _x, y) => b.mul(dy, b.sub(1, b.mul(y, y)))),
+  // d log(1 + exp x) = sigmoid(x) dx
+  Softplus: unary((b, dy, x) => b.mul(dy, b.sigmoid(x))),
+  // d max(x, 0) = [x > 0] dx, 0 at 0
+  Relu: unary((b, dy, _x, y) => b.where(b.greater(y, 0), dy, b.scalar(dy.dtype, 0))),
+  // d(cos x) = -sin(x) dx
+  Cos: unary((b, dy, x) => b.neg(b.mul(dy, b.sin(x)))),
+  // d(sin x) = cos(x) dx
+  Sin: unary((b, dy, x) => b.mul(dy, b.cos(x))),
+  // Between floating-point types; the walk follows no others.
+  Cast: unary((b, dy, x) => b.cast(dy, x.dtype)),
+
+  MatMul: single(matrixProduct),
+  FusedMatMul: single(matrixProduct),
+  // dx = y (dy - sum(dy y))
+  Softmax: single(({ b, y: [y], dy, attributes }) => [
+    () => b.mul(y, b.sub(dy, b.reduceSum(b.mul(dy, y), [intAttribute(attributes, 'axis', -1)]))),
+  ]),
+  // dx = dy - exp(y) sum(dy)
+  LogSoftmax: single(({ b, y: [y], dy, attributes }) => [
+    () => b.sub(dy, b.mul(b.exp(y), b.reduceSum(dy, [intAttribute(attributes, 'axis', -1)]))),
+  ]),
+  SimplifiedLayerNormalization: rmsNorm,
+
+  // d(sum x) = sum(dx)
+  ReduceSum: single((given) => [() => spread(given, given.dy)]),
+  // d(mean x) = sum(dx) / n
+  ReduceMean: single((given) => [
+    () => spread(given, given.b.div(given.dy, countAlong(given.b, given.x[0], reducedAxes(given)))),
+  ]),
+  // The maximum's gradient is shared equally among the entries that attain it.
+  ReduceMax: single((given) => [
+    () => {
+      const { b, x, y, dy } = given;
+      const attained = b.cast(b.equal(x[0], keepAxes(given, y[0])), dy.dtype);
+      const share = b.div(keepAxes(given, dy), b.reduceSum(attained, reducedAxes(given)));
+      return b.mul(attained, share);
+    },
+  ]),
+  // d(sum x^2) = sum(2 x dx)
+  ReduceSumSquare: single((given) => [() => given.b.mul(given.x[0], given.b.mul(keepAxes(given, given.dy), 2))]),
+  // y_i = sum of x_j, j <= i: dx_j = sum of dy_i, i >= j
+  CumSum: single(({ b, dy, attributes }) => [
+    () => b.node('CumSum', [dy], { ...attributes, reverse: 1 - intAttribute(attributes, 'reverse', 0) })[0],
+  ]),
+  ArgMax: 'stops',
+
+  Reshape: single(({ b, x: [x], dy }) => [() => reshapeLike(b, dy, x)]),
+  // The accumulator sums over what was repeated.
+  Expand: single(({ dy }) => [() => dy]),
+  Range: 'stops',
+  ConstantOfShape: 'stops',
+  Shape: 'stops',
+  Transpose: transposeRule,
+  Unsqueeze: single(({ b, dy, attributes }) => [() => b.squeeze(dy, intsAttribute(attributes, 'axes'))]),
+  Squeeze: single(({ b, x: [x], dy, attributes }) => [
+    () =>
+      b.unsqueeze(
+        dy,
+        intsAttribute(attributes, 'axes').map((axis) => normalizeAxis(axis, x.rank)),
+      ),
+  ]),
+  Concat: concatRule,
+  Split: splitRule,
+  Slice: sliceRule,
+  Gather: gatherRule,
+  GatherElements: gatherElementsRule,
+  ScatterElements: scatterElementsRule,
+  ScatterND: scatterNDRule,
+  TensorScatter: 'missing',
+};
+
+function selection(takesFirst: (b: GraphBuilder, first: Value, second: Value) => Value): Rule {
+  return single(({ b, x: [first, second], dy }) => {
+    const zero = b.scalar(dy.dtype, 0);
+    const chosen = once(() => takesFirst(b, first, second));
+    return [() => b.where(chosen(), dy, zero), () => b.where(chosen(), zero, dy)];
+  });
+}
+
+/**
+ * Y = alpha op(A) op(C), op a transpose or nothing: d op(A) = alpha dY op(C)^T, d op(C) = alpha op(A)^T dY. Transposes are
+ * flags of the product, never nodes.
+ */
+function matrixProduct({ b, x: [a, c], dy, attributes }: Given): readonly (() => Value)[] {
+  const transA = intAttribute(attributes, 'transA', 0) === 1;
+  const transB = intAttribute(attributes, 'transB', 0) === 1;
+  const alpha = typeof attributes.alpha === 'object' && 'float' in attributes.alpha ? attributes.alpha.float : 1;
+  const product = (left: Value, right: Value, transLeft: boolean, transRight: boolean) =>
+    transLeft || transRight || alpha !== 1
+      ? b.fusedMatMul(left, right, { transA: transLeft, transB: transRight, alpha })
+      : b.matmul(left, right);
+  return [
+    () => (transA ? product(c, dy, transB, true) : product(dy, c, false, !transB)),
+    () => {
+      // One weight matrix for a whole batch: one product over all rows instead of one per matrix, summed.
+      const flatten = c.shape.length === 2 && c.shape.every(Number.isInteger) && a.rank > 2 && !transA;
+      const rows = (x: Value) => (flatten ? flattenRows(b, x) : x);
+      return transB ? product(rows(dy), rows(a), true, transA) : product(rows(a), rows(dy), !transA, false);
+    },
+  ];
+}
+
+/** [..., m, k] -> [... * m, k]. */
+function flattenRows(b: GraphBuilder, x: Value): Value {
+  const width = x.shape[x.rank - 1];
+  return b.reshape(x, [multiplyDims(x.shape.slice(0, -1)), width]);
+}
+
+/**
+ * RMSNorm over the last axis: n = x r with r = 1 / sqrt(mean(x^2) + epsilon), y = n scale, second output r.
+ * dx = r (dy scale - n c) with c = (sum(dy n scale) + dr r) / size; dscale = dy n.
+ */
+function rmsNorm({ b, x: [x, scale], y: [y, r], dys }: RuleArguments): readonly (() => Value)[] {
+  const dy = dys[0] ?? zerosLike(b, y);
+  const dr = dys[1];
+  const n = once(() => b.mul(x, r));
+  const dscale = once(() => b.mul(dy, n()));
+  return [
+    () => {
+      const sum = b.matmul(dscale(), b.unsqueeze(scale, [1])); // (..., 1)
+      const c = b.div(dr === undefined ? sum : b.add(sum, b.mul(dr, r)), countAlong(b, x, [x.rank - 1]));
+      return b.mul(r, b.sub(b.mul(dy, scale), b.mul(n(), c)));
+    },
+    dscale,
+  ];
+}
+
+const reducedAxes = ({ x: [x], attributes }: Given): number[] =>
+  intsAttribute(attributes, 'axes').map((axis) => normalizeAxis(axis, x.rank));
+
+/** Gives a reduction's result its axes of size 1 back, so that it broadcasts against the operand. */
+const keepAxes = (given: Given, value: Value): Value =>
+  intAttribute(given.attributes, 'keepdims', 1) === 1 ? value : given.b.unsqueeze(value, reducedAxes(given));
+
+const spread = (given: Given, value: Value): Value => expandLike(given.b, keepAxes(given, value), given.x[0]);
