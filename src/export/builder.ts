@@ -219,10 +219,9 @@ export class GraphBuilder {
   gather = (data: Value, indices: Value, axis = 0): Value => this.#one('Gather', [data, indices], { axis });
   gatherElements = (data: Value, indices: Value, axis: number): Value =>
     this.#one('GatherElements', [data, indices], { axis: normalizeAxis(axis, data.rank) });
+  /** There is no ScatterND: with reduction add, its CPU kernel loses updates where an index repeats. */
   scatterElements = (data: Value, indices: Value, updates: Value, axis: number, reduction: 'none' | 'add'): Value =>
     this.#one('ScatterElements', [data, indices, updates], { axis: normalizeAxis(axis, data.rank), reduction });
-  scatterND = (data: Value, indices: Value, updates: Value, reduction: 'none' | 'add'): Value =>
-    this.#one('ScatterND', [data, indices, updates], { reduction });
   /** Writes update [B, ..., m, d] into cache [B, ..., S, d] at slots writeIndices[b] ... + m. In place when bound so. */
   tensorScatter = (cache: Value, update: Value, writeIndices: Value, axis = -2): Value =>
     this.#one('TensorScatter', [cache, update, writeIndices], { axis, mode: 'linear' });

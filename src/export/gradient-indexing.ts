@@ -2,6 +2,7 @@ import { internal } from '../errors.ts';
 import type { GraphBuilder } from './builder.ts';
 import {
   axesOf,
+  expandLike,
   intAttribute,
   intsAttribute,
   once,
@@ -11,7 +12,7 @@ import {
   sizeOf,
   zerosLike,
 } from './gradient-rule.ts';
-import { normalizeAxis, type Value } from './ir.ts';
+import { multiplyDims, normalizeAxis, type Shape, type Value } from './ir.ts';
 
 /** Gradient rules of the operators that pick, place, join and cut: linear maps, each answered by its transpose. */
 
@@ -80,19 +81,19 @@ function constantInt64s(b: GraphBuilder, value: Value): number[] {
 }
 
 // y = x[..., indices, ...]: dx[..., indices, ...] += dy
+// Not by ScatterND: its CPU kernel adds in parallel without a lock, and loses updates where an index repeats
+// (microsoft/onnxruntime issue 23396; seen in 1.30). ScatterElements adds one after the other.
 export const gatherRule: Rule = single(({ b, x: [x, indices], dy, attributes }) => {
   const axis = normalizeAxis(intAttribute(attributes, 'axis', 0), x.rank);
-  const rows = once(() => b.unsqueeze(b.cast(indices, 'int64'), [-1]));
-  if (axis === 0) return [{ onto: (sum) => b.scatterND(sum, rows(), dy, 'add') }];
-  // ScatterND indexes leading axes: bring the gathered axis, and in dy the axes of the indices, to the front.
-  const moved = [axis, ...axesOf(x).filter((i) => i !== axis)];
-  const picked = axesOf(indices).map((i) => axis + i);
-  const movedDy = [...picked, ...axesOf(dy).filter((i) => !picked.includes(i))];
+  const around = (sizes: Shape): Shape => [...x.shape.slice(0, axis), ...sizes, ...x.shape.slice(axis + 1)];
   return [
     {
       onto: (sum) => {
-        const scattered = b.scatterND(b.transpose(sum, moved), rows(), b.transpose(dy, movedDy), 'add');
-        return b.transpose(scattered, inversePermutation(moved));
+        const list = b.reshape(b.cast(indices, 'int64'), [multiplyDims(indices.shape)]);
+        const updates = indices.rank === 1 ? dy : b.reshape(dy, around(list.shape));
+        const others = axesOf(x).filter((i) => i !== axis);
+        const index = others.length === 0 ? list : expandLike(b, b.unsqueeze(list, others), updates);
+        return b.scatterElements(sum, index, updates, axis, 'add');
       },
     },
   ];
@@ -114,15 +115,6 @@ export const scatterElementsRule: Rule = single(({ b, x: [, indices, updates], d
     () => b.gatherElements(dy, indices, axis),
   ];
 });
-
-export const scatterNDRule: Rule = single(({ b, x: [, indices, updates], dy, attributes }) => [
-  () => (attributes.reduction === 'add' ? dy : b.scatterND(dy, indices, zerosLike(b, updates), 'none')),
-  undefined,
-  () => {
-    if (indices.shape.at(-1) !== 1) throw internal('no gradient rule for updates of a ScatterND into more than rows');
-    return b.gather(dy, b.squeeze(indices, [-1]));
-  },
-]);
 
 // y[j] = x[perm[j]]: dx = dy permuted back
 export const transposeRule: Rule = single(({ b, dy, attributes }) => [

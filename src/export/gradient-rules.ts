@@ -4,7 +4,6 @@ import {
   gatherElementsRule,
   gatherRule,
   scatterElementsRule,
-  scatterNDRule,
   sliceRule,
   splitRule,
   transposeRule,
@@ -155,7 +154,6 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   Gather: gatherRule,
   GatherElements: gatherElementsRule,
   ScatterElements: scatterElementsRule,
-  ScatterND: scatterNDRule,
   TensorScatter: 'missing',
 };
 

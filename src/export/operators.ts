@@ -99,14 +99,6 @@ const declaredShape: Operator = {
   infer: ([x], _attributes, [shape]) => [{ dtype: x.dtype, shape }],
 };
 
-const scatter: Operator = {
-  infer: ([data, indices, updates]) => {
-    demandDtype(indices, 'int64', 'indices');
-    demandSameDtype([data, updates]);
-    return [data];
-  },
-};
-
 export const OPERATORS = {
   Add: elementwise(),
   Sub: elementwise(),
@@ -265,8 +257,13 @@ export const OPERATORS = {
       return [{ dtype: data.dtype, shape: indices.shape }];
     },
   },
-  ScatterElements: scatter,
-  ScatterND: scatter,
+  ScatterElements: {
+    infer: ([data, indices, updates]) => {
+      demandDtype(indices, 'int64', 'indices');
+      demandSameDtype([data, updates]);
+      return [data];
+    },
+  },
   /** Cache [B, ..., S, d], update [B, ..., m, d], write_indices int64 [B]: opset 24. */
   TensorScatter: {
     infer: ([cache, update, indices]) => {
