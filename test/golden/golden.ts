@@ -11,6 +11,39 @@ const ARRAYS: Record<string, new (buffer: ArrayBuffer) => GoldenArray> = {
   BOOL: Uint8Array,
 };
 
+/** Inputs of the golden RLP step: rlp-step/NAME.json. */
+export interface GoldenRlpStep {
+  /** Folder of the policy below test/golden. */
+  checkpoint: string;
+  think: number;
+  end_think: number;
+  end_of_text: number;
+  max_thought_tokens: number;
+  settings: Record<
+    | 'clip_low'
+    | 'clip_high'
+    | 'learning_rate'
+    | 'beta1'
+    | 'beta2'
+    | 'epsilon'
+    | 'weight_decay'
+    | 'max_grad_norm'
+    | 'ema_decay',
+    number
+  >;
+  documents: { tokens: number[]; positions: { position: number; thoughts: GoldenThought[] }[] }[];
+  /** Largest difference of PyTorch's float32 results from float64, by kind of result. */
+  max_difference_float64: Record<string, number>;
+}
+
+export interface GoldenThought {
+  /** Sampled tokens; the closing delimiter is the last of a 'closed' thought, and forced after the others. */
+  tokens: number[];
+  finish_reason: 'closed' | 'length' | 'eos';
+  /** One a token, exact in float32. */
+  old_log_probs: number[];
+}
+
 /** Absolute path below test/golden. */
 export function goldenPath(...parts: string[]): string {
   return fileURLToPath(new URL(parts.join('/'), import.meta.url));
