@@ -1,12 +1,14 @@
 import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
-import { styleText } from 'node:util';
 import { messageOf } from '../errors.ts';
+import { paint } from '../report/paint.ts';
+import { identityModel } from '../runtime/identity-model.ts';
 
 /** Oldest Node.js that the package runs on: `engines` of package.json. */
 const NODE_MINIMUM = [20, 19] as const;
 const GIB = 2 ** 30;
+const REINSTALL = 'remove node_modules and run npm install again';
 
 /** What is found on the machine; memory and disk in bytes. */
 export interface Facts {
@@ -22,6 +24,8 @@ export interface Facts {
 }
 
 export interface RuntimeFacts {
+  /** A graph ran on the CPU and gave the right result. */
+  cpuUsable: boolean;
   version: string;
   libraryPath: string;
   providers: readonly string[];
@@ -37,10 +41,18 @@ export interface Check {
   advice?: string;
 }
 
+async function runsOnCpu({ Session, Value }: typeof import('../runtime/index.ts')): Promise<boolean> {
+  using session = await Session.create(identityModel('float32'));
+  using x = Value.from('float32', [2], [1, -2]);
+  const { y } = await session.run({ x });
+  using result = y;
+  return result !== undefined && result.data[0] === 1 && result.data[1] === -2;
+}
+
 async function runtimeFacts(): Promise<Facts['runtime']> {
   try {
-    const { runtimeInfo } = await import('../runtime/index.ts');
-    return await runtimeInfo();
+    const runtime = await import('../runtime/index.ts');
+    return { ...runtime.runtimeInfo(), cpuUsable: await runsOnCpu(runtime) };
   } catch (thrown) {
     return { error: messageOf(thrown) };
   }
@@ -74,14 +86,17 @@ function judgeNode(version: string): Check {
 
 function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
   if ('error' in runtime) {
-    const advice = `in the folder of your package.json run: npm install rlp-ort (this machine is ${platform})`;
+    const advice = `${REINSTALL} (this machine is ${platform})`;
     return [{ name: 'ONNX Runtime', status: 'missing', found: runtime.error, advice }];
   }
-  // The library lists the providers it was built for, here or elsewhere; only one that has been tried counts.
-  const working = ['CPU', ...(runtime.cuda.usable ? ['CUDA'] : [])];
+  const { version, libraryPath, cpuUsable, cuda } = runtime;
+  // The library lists the providers it was built for, here or elsewhere; only those that have been tried count.
+  const working = [...(cpuUsable ? ['CPU'] : []), ...(cuda.usable ? ['CUDA'] : [])];
   return [
-    { name: 'ONNX Runtime', status: 'ok', found: `${runtime.version}, ${runtime.libraryPath}` },
-    { name: 'Providers', status: 'ok', found: `${working.join(' and ')} (tried)` },
+    { name: 'ONNX Runtime', status: 'ok', found: `${version}, ${libraryPath}` },
+    cpuUsable
+      ? { name: 'Providers', status: 'ok', found: `${working.join(' and ')} (tried)` }
+      : { name: 'Providers', status: 'missing', found: 'a graph gives wrong results on the CPU', advice: REINSTALL },
   ];
 }
 
@@ -121,7 +136,7 @@ export function formatDiagnosis(checks: readonly Check[], colour: boolean): stri
   return checks
     .map(({ name, status, found, advice }) => {
       const [format, mark] = MARKS[status];
-      const line = `${colour ? styleText(format, mark) : mark}  ${name.padEnd(13)} ${found}`;
+      const line = `${paint(colour, format, mark)}  ${name.padEnd(13)} ${found}`;
       const indented = advice?.replaceAll('\n', `\n${' '.repeat(20)}`);
       return indented === undefined ? line : `${line}\n${' '.repeat(18)}> ${indented}`;
     })

@@ -1,5 +1,5 @@
-import { styleText } from 'node:util';
 import { uniform } from '../random.ts';
+import { paint } from './paint.ts';
 import type { ThoughtRow } from './rollout-statistics.ts';
 
 export interface ThoughtSelection {
@@ -42,14 +42,13 @@ const signed = (value: number) => `${value >= 0 ? '+' : ''}${value.toFixed(3)}`;
 
 /** A thought between the text it was thought after and the text it was to predict, with its pay in nats. */
 export function formatThought(row: ThoughtRow, colour: boolean): string {
-  const paint = (format: 'green' | 'red' | 'dim', text: string) => (colour ? styleText(format, text) : text);
-  const reward = paint(row.reward > 0 ? 'green' : 'red', signed(row.reward));
+  const reward = paint(colour, row.reward > 0 ? 'green' : 'red', signed(row.reward));
   const cut = row.finishReason === 'closed' ? '' : `  (${row.finishReason})`;
   return [
     `  reward ${reward}  advantage ${signed(row.advantage)}  ${row.documentId} @ ${row.position}  step ${row.step}${cut}`,
-    `    ${paint('dim', 'text   ')} ${oneLine(row.context, 90, 'end')}`,
-    `    ${paint('dim', 'thought')} ${oneLine(row.thought, 300, 'both ends')}`,
-    `    ${paint('dim', 'then   ')} ${oneLine(row.target, 90, 'both ends')}`,
+    `    ${paint(colour, 'dim', 'text   ')} ${oneLine(row.context, 90, 'end')}`,
+    `    ${paint(colour, 'dim', 'thought')} ${oneLine(row.thought, 300, 'both ends')}`,
+    `    ${paint(colour, 'dim', 'then   ')} ${oneLine(row.target, 90, 'both ends')}`,
   ].join('\n');
 }
 

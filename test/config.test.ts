@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest';
+import {
+  doctorSchema,
+  exportSchema,
+  inspectSchema,
+  OPTION_GROUPS,
+  parseDevice,
+  rolloutSchema,
+  trainOptionsSchema,
+  trainSchema,
+} from '../src/config.ts';
+import { optionSpecs } from '../src/config-options.ts';
+
+const minimal = { model: 'm', data: ['a.txt'], run: 'r' };
+
+test('every setting has a description, a known group and a lower-case flag', () => {
+  for (const schema of [exportSchema, rolloutSchema, trainOptionsSchema, inspectSchema, doctorSchema]) {
+    for (const spec of optionSpecs(schema)) {
+      expect(spec.meta.description).not.toBe('');
+      expect(OPTION_GROUPS).toContain(spec.meta.group);
+      expect(spec.name).toMatch(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/);
+    }
+  }
+});
+
+test('rollout and train sample alike by default', () => {
+  const rollout = rolloutSchema.parse({ model: 'm', data: ['a.txt'], out: 'o.arrow' });
+  const train = trainSchema.parse(minimal);
+  const { out: _out, step: _step, ...shared } = rollout;
+  expect(train).toMatchObject(shared);
+});
+
+test('the defaults of train are those of the paper where it states them', () => {
+  expect(trainSchema.parse(minimal)).toMatchObject({
+    objective: 'rlp',
+    groupSize: 16,
+    positions: 1,
+    positionStrategy: 'uniform',
+    documentsPerStep: 512,
+    steps: 200,
+    learningRate: 1e-6,
+    schedule: 'constant',
+    temperature: 0.7,
+    maxThoughtTokens: 2048,
+    horizon: 1,
+    baseline: 'ema',
+    emaDecay: 0.999,
+    beta1: 0.9,
+    beta2: 0.95,
+  });
+});
+
+test('weight decay depends on the objective unless it is given', () => {
+  expect(trainSchema.parse(minimal).weightDecay).toBe(0);
+  expect(trainSchema.parse({ ...minimal, objective: 'cpt' }).weightDecay).toBe(0.1);
+  expect(trainSchema.parse({ ...minimal, objective: 'cpt', weightDecay: 0 }).weightDecay).toBe(0);
+});
+
+test('a greedy rollout is allowed, greedy RLP training is not, greedy CPT has no use for it', () => {
+  expect(rolloutSchema.safeParse({ model: 'm', data: ['a'], out: 'o', temperature: 0 }).success).toBe(true);
+  expect(trainSchema.safeParse({ ...minimal, temperature: 0 }).success).toBe(false);
+  expect(trainSchema.safeParse({ ...minimal, temperature: 0, objective: 'cpt' }).success).toBe(true);
+});
+
+test('devices', () => {
+  expect(parseDevice('cpu')).toEqual({ kind: 'cpu' });
+  expect(parseDevice('cuda')).toEqual({ kind: 'cuda', id: 0 });
+  expect(parseDevice('cuda:3')).toEqual({ kind: 'cuda', id: 3 });
+});

@@ -1,0 +1,136 @@
+import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { type TrainConfig, trainOptionsSchema, trainSchema } from '../src/config.ts';
+import { resolveSettings } from '../src/config-resolve.ts';
+import { UserError } from '../src/errors.ts';
+import {
+  checkSameSettings,
+  isRunFolder,
+  listCheckpoints,
+  RunFolder,
+  readMetrics,
+  readRunSettings,
+} from '../src/run-folder.ts';
+import { withTemporaryFolder } from './cli/run-cli.ts';
+
+function configFor(run: string, more: object = {}): TrainConfig {
+  return trainSchema.parse({ model: 'm', data: ['a.txt'], run, ...more });
+}
+
+async function writeCheckpoint(folder: RunFolder, step: number, whole: boolean): Promise<void> {
+  const path = folder.checkpointPath(step);
+  await mkdir(path);
+  await writeFile(join(path, 'model.safetensors'), '');
+  if (whole) await writeFile(join(path, 'rlp-ort.json'), '{"tool":"rlp-ort"}');
+}
+
+test('a new run has its settings, with absolute paths, and its folders', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const run = join(temporary, 'nested', 'run');
+    await using folder = await RunFolder.create(configFor(run, { groupSize: 4 }));
+    expect((await readdir(run)).sort()).toEqual([
+      'checkpoints',
+      'config.yaml',
+      'metrics.jsonl',
+      'rlp-ort.json',
+      'rollouts',
+    ]);
+    const settings: unknown = parse(await readFile(join(run, 'config.yaml'), 'utf8'));
+    expect(settings).toMatchObject({ model: resolve('m'), data: [resolve('a.txt')], run, 'group-size': 4 });
+    expect(settings).not.toHaveProperty('resume');
+    expect(folder.checkpointPath(123)).toBe(join(run, 'checkpoints', 'step-000123'));
+    expect(folder.rolloutsPath(7)).toBe(join(run, 'rollouts', 'step-000007.arrow'));
+    expect(await isRunFolder(run)).toBe(true);
+  });
+});
+
+test('a folder that is in use is refused, ours and others', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const run = join(temporary, 'run');
+    await (await RunFolder.create(configFor(run))).close();
+    await expect(RunFolder.create(configFor(run))).rejects.toThrow(
+      `run ${run}: holds a run already; pass --resume to continue it, or choose another --run`,
+    );
+    const other = join(temporary, 'photos');
+    await mkdir(other);
+    await writeFile(join(other, 'cat.jpg'), '');
+    await expect(RunFolder.create(configFor(other))).rejects.toThrow(/holds files that rlp-ort did not write/);
+    await expect(RunFolder.resume(configFor(other))).rejects.toThrow(`run ${other}: not a run folder (no config.yaml)`);
+    await expect(readRunSettings(join(temporary, 'nowhere'))).rejects.toThrow(UserError);
+  });
+});
+
+test('metrics are there line by line, a torn last line is left out, a broken one is named', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    await using folder = await RunFolder.create(configFor(join(temporary, 'run')));
+    expect(await readMetrics(folder.path)).toEqual([]);
+    await folder.appendMetrics({ step: 1, reward: 0.5, kl: Number.NaN });
+    const file = join(folder.path, 'metrics.jsonl');
+    expect(await readFile(file, 'utf8')).toBe('{"step":1,"reward":0.5,"kl":null}\n');
+    await appendFile(file, '{"step":2,"rew');
+    expect(await readMetrics(folder.path)).toEqual([{ step: 1, reward: 0.5, kl: null }]);
+    await appendFile(file, '\n');
+    await expect(readMetrics(folder.path)).rejects.toThrow(`${file}: line 2 is not a JSON object with a step`);
+  });
+});
+
+test('a resume goes on after the newest whole checkpoint and forgets what came later', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const config = configFor(join(temporary, 'run'));
+    const before = await RunFolder.create(config);
+    for (const step of [0, 1, 2, 3]) {
+      await before.appendMetrics({ step, reward: step });
+      await writeFile(before.rolloutsPath(step), '');
+    }
+    await writeFile(`${before.rolloutsPath(4)}.partial`, '');
+    await writeCheckpoint(before, 1, true);
+    await writeCheckpoint(before, 2, true);
+    await writeCheckpoint(before, 3, false);
+    await mkdir(join(before.path, 'checkpoints', 'step-000009.partial-1-ab'));
+    await before.close();
+
+    const { folder, checkpoint } = await RunFolder.resume({ ...config, steps: 400 });
+    await using _ = folder;
+    expect(checkpoint).toEqual({ step: 2, path: folder.checkpointPath(2) });
+    expect((await listCheckpoints(folder.path)).map(({ step }) => step)).toEqual([1, 2]);
+    await folder.appendMetrics({ step: 3, reward: 30 });
+    expect((await readMetrics(folder.path)).map(({ reward }) => reward)).toEqual([0, 1, 2, 30]);
+    expect(await readdir(join(folder.path, 'rollouts'))).toEqual([0, 1, 2].map((step) => `step-00000${step}.arrow`));
+    expect((await readRunSettings(folder.path)).values.steps).toBe(400);
+  });
+});
+
+test('a run without a checkpoint starts over', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const config = configFor(join(temporary, 'run'));
+    const before = await RunFolder.create(config);
+    await before.appendMetrics({ step: 0, reward: 1 });
+    await before.close();
+    const { folder, checkpoint } = await RunFolder.resume(config);
+    await using _ = folder;
+    expect(checkpoint).toBeUndefined();
+    expect(await readMetrics(folder.path)).toEqual([]);
+  });
+});
+
+test('a resume may go further or faster but not be another run', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const run = join(temporary, 'run');
+    await (await RunFolder.create(configFor(run, { groupSize: 4 }))).close();
+    const saved = await readRunSettings(run);
+    const withFlags = (values: Record<string, unknown>): TrainConfig =>
+      resolveSettings(trainOptionsSchema, trainSchema, [saved, { values }]);
+    expect(() => checkSameSettings(withFlags({}), saved)).not.toThrow();
+    // Given again as it was: relative then, absolute in the file.
+    expect(() => checkSameSettings(withFlags({ model: 'm', data: ['a.txt'], run }), saved)).not.toThrow();
+    expect(() => checkSameSettings(withFlags({ steps: '900', threads: '1', device: 'cuda' }), saved)).not.toThrow();
+    expect(() => checkSameSettings(withFlags({ 'group-size': '8', limit: '5' }), saved)).toThrow(
+      `run ${run}: cannot resume with other settings:
+  --group-size 8: the run has 4
+  --limit 5: the run has none
+leave them out, or start a new run`,
+    );
+  });
+});
