@@ -8,6 +8,7 @@ import type { Op } from './operators.ts';
  * Invariants, checked by verify.ts:
  * - a Value has exactly one origin: a graph input, an initializer, or one output of one node;
  * - nodes stand in topological order: every input of a node originates before it;
+ * - an initializer has a static shape and as many bytes as that takes;
  * - dtype and shape of every node output are what operators.ts infers for it;
  * - only inputs, initializers and outputs have names; all other names are made at serialization.
  */

@@ -13,6 +13,7 @@ import {
   type ValueInfoProtoSchema,
 } from './onnx_pb.ts';
 import { OPERATORS, type Op, type Operator } from './operators.ts';
+import { verifyGraph } from './verify.ts';
 
 type Init<Schema extends Parameters<typeof create>[0]> = MessageInitShape<Schema>;
 
@@ -39,6 +40,7 @@ const AXES_INPUT: ReadonlySet<Op> = new Set<Op>([
 
 /** An ONNX ModelProto of the graph. Names of intermediate values are made here and say the operator they come from. */
 export function serializeGraph(graph: Graph, options: SerializeOptions): Uint8Array {
+  verifyGraph(graph);
   return new Serializer(graph).model(options);
 }
 
