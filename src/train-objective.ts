@@ -1,0 +1,43 @@
+import type { TrainConfig } from './config.ts';
+import type { OpenModel } from './model-directory.ts';
+import type { TrainingSession } from './optim/index.ts';
+import type { RunHooks } from './progress.ts';
+import type { RunFolder } from './run-folder.ts';
+import type { SessionOptions } from './runtime/index.ts';
+import type { StageTimes } from './train-metrics.ts';
+import type { TreeDocument } from './tree-batch.ts';
+
+/** What every objective works with. */
+export interface TrainContext {
+  config: TrainConfig;
+  hooks: RunHooks;
+  model: OpenModel;
+  session: TrainingSession;
+  sessionOptions: SessionOptions;
+}
+
+export interface StepInput {
+  /** Counted from 1. */
+  step: number;
+  folder: RunFolder;
+  times: StageTimes;
+}
+
+/** The loss of one step: its rows' weights already divide by the whole step. */
+export interface StepLoss {
+  documents: TreeDocument[];
+  metrics: Record<string, number>;
+}
+
+/** How a training objective turns data into loss rows; the loop of train.ts does the rest. */
+export interface Objective {
+  /** Lag of the EMA weights in the optimizer's step; 1 keeps them as they are. */
+  readonly emaDecay: number;
+  prepare(input: StepInput): Promise<StepLoss>;
+  afterUpdate(applied: boolean): void;
+  /** Figures on the held-out data, named eval/...; undefined where there is none. */
+  evaluate(): Promise<Record<string, number> | undefined>;
+  /** What a resume needs beyond the session's state, as JSON. */
+  state(): unknown;
+  restore(state: unknown): void;
+}
