@@ -1,6 +1,6 @@
 """
-Reads rollout files with pyarrow and checks them against docs/arrow-schema.md: columns and types, metadata, lengths of the
-lists, finite log-probs, advantages of complete groups. By hand:
+Reads rollout files with pyarrow and checks them against docs/arrow-schema.md: columns and types, metadata, lengths of
+the lists, finite log-probs, advantages of complete groups. By hand:
 
     python test/golden/check_arrow.py rollouts.arrow
 """
@@ -79,7 +79,7 @@ def row_problems(row: dict) -> list[str]:
 
 
 def group_problems(rows: list[dict], key: tuple) -> list[str]:
-    """A group holds rollouts 0 .. G-1, and its advantages sum to 0 (the inclusive mean, corrected or not, is removed)."""
+    """A group holds rollouts 0 .. G-1, and its advantages sum to 0: their mean is removed."""
     rollouts = sorted(row["rollout"] for row in rows)
     if rollouts != list(range(len(rows))):
         return [f"group {key} has rollouts {rollouts}"]

@@ -1,6 +1,6 @@
 """
-Opens a checkpoint folder with transformers, as a user of a trained model would: no weight may be missing or left over, and
-it has a finite loss and says something. By hand, after a change of what is written:
+Opens a checkpoint folder with transformers, as a user of a trained model would: no weight may be missing or left over,
+and the loss of a text is finite. By hand, after a change of what is written:
 
     python test/golden/check_transformers.py models/tiny-qwen3 --text "1 2 3 = 6"
     python test/golden/check_transformers.py test/golden/checkpoints/tied-gqa --ids 5 17 3 40
