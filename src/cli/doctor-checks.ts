@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { messageOf } from '../errors.ts';
 import { paint } from '../report/paint.ts';
 import { identityModel } from '../runtime/identity-model.ts';
@@ -8,7 +9,8 @@ import { identityModel } from '../runtime/identity-model.ts';
 /** Oldest Node.js that the package runs on: `engines` of package.json. */
 const NODE_MINIMUM = [20, 19] as const;
 const GIB = 2 ** 30;
-const REINSTALL = 'remove node_modules and run npm install again';
+const REINSTALL =
+  'remove node_modules and run npm install again; where api.nuget.org cannot be reached: ONNXRUNTIME_NODE_INSTALL=skip npm install';
 
 /** What is found on the machine; memory and disk in bytes. */
 export interface Facts {
@@ -74,6 +76,7 @@ export async function gatherFacts(folder: string = process.cwd()): Promise<Facts
   };
 }
 
+const firstLine = (text: string) => text.split('\n', 1)[0] ?? '';
 const gib = (bytes: number) => `${(bytes / GIB).toFixed(1)} GiB`;
 
 function judgeNode(version: string): Check {
@@ -87,7 +90,7 @@ function judgeNode(version: string): Check {
 function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
   if ('error' in runtime) {
     const advice = `${REINSTALL} (this machine is ${platform})`;
-    return [{ name: 'ONNX Runtime', status: 'missing', found: runtime.error, advice }];
+    return [{ name: 'ONNX Runtime', status: 'missing', found: firstLine(runtime.error), advice }];
   }
   const { version, libraryPath, cpuUsable, cuda } = runtime;
   // The library lists the providers it was built for, here or elsewhere; only those that have been tried count.
@@ -103,14 +106,16 @@ function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
 function judgeCuda({ runtime, nvidiaDriver, platform }: Facts): Check[] {
   if ('error' in runtime) return [];
   if (runtime.cuda.usable) return [{ name: 'CUDA', status: 'ok', found: 'usable' }];
-  const found = `not usable: ${runtime.cuda.reason ?? 'no reason given'}`;
+  // The runtime's reason goes on with what to do, for those who asked for the device; here the advice depends on the machine.
+  const found = `not usable: ${runtime.cuda.reason?.split(';', 1)[0] ?? 'no reason given'}`;
   const check = (advice: string): Check => ({ name: 'CUDA', status: 'absent', found, advice });
   if (platform !== 'linux-x64') return [check('onnxruntime-node has CUDA on linux-x64 only; the CPU works here')];
   if (nvidiaDriver !== true) return [check('no NVIDIA driver here, so nothing to install; the CPU works')];
+  const script = resolve(dirname(runtime.libraryPath), '../../../../script/install.js');
   return [
     check(
       'this machine has an NVIDIA driver. Install CUDA 12 and cuDNN 9, then fetch the provider (needs api.nuget.org):\n' +
-        'node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12',
+        `node ${script} --onnxruntime-node-install=cuda12`,
     ),
   ];
 }

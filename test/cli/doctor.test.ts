@@ -4,7 +4,7 @@ import { runCli } from './run-cli.ts';
 
 const runtime = {
   version: '1.30.0',
-  libraryPath: 'lib/libonnxruntime.so.1',
+  libraryPath: '/ort/bin/napi-v6/linux/x64/libonnxruntime.so.1',
   cpuUsable: true,
   providers: ['CUDAExecutionProvider', 'CPUExecutionProvider'],
   cuda: { usable: false, reason: 'the provider is not there' },
@@ -30,7 +30,7 @@ test('this machine can run the program', async () => {
 test('a machine without a GPU is healthy and is told that nothing is missing', () => {
   expect(formatDiagnosis(judge(healthy), false)).toMatchInlineSnapshot(`
     "ok  Node.js       22.12.0
-    ok  ONNX Runtime  1.30.0, lib/libonnxruntime.so.1
+    ok  ONNX Runtime  1.30.0, /ort/bin/napi-v6/linux/x64/libonnxruntime.so.1
     ok  Providers     CPU (tried)
     ok  CPU           4 threads, Some CPU
     ok  Memory        16.0 GiB, 8.0 GiB free, limited to 4.0 GiB
@@ -43,7 +43,7 @@ test('a machine without a GPU is healthy and is told that nothing is missing', (
 test('a GPU without the provider: the command that installs it', () => {
   const cuda = judge({ ...healthy, nvidiaDriver: true }).at(-1);
   expect(cuda).toMatchObject({ name: 'CUDA', status: 'absent' });
-  expect(cuda?.advice).toContain('install.js --onnxruntime-node-install=cuda12');
+  expect(cuda?.advice).toContain('node /ort/script/install.js --onnxruntime-node-install=cuda12');
 });
 
 test('a GPU that works', () => {
