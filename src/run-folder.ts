@@ -78,7 +78,7 @@ export async function readMetrics(path: string): Promise<MetricsRow[]> {
 /**
  * The folder of a training run:
  *
- *     config.yaml                resolved settings, paths absolute
+ *     config.yaml                resolved settings, paths as given: relative ones start where the run was started
  *     metrics.jsonl              a JSON object a line, in the order of the steps
  *     rollouts/step-000001.arrow thoughts of a step
  *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished
@@ -142,14 +142,7 @@ export class RunFolder implements AsyncDisposable {
   }
 
   static async #writeConfig(config: TrainConfig): Promise<void> {
-    const absolute = {
-      ...config,
-      model: resolve(config.model),
-      data: config.data.map((file) => resolve(file)),
-      run: resolve(config.run),
-      evalData: config.evalData?.map((file) => resolve(file)),
-    };
-    await writeFile(join(config.run, CONFIG), settingsToYaml(trainOptionsSchema, absolute));
+    await writeFile(join(config.run, CONFIG), settingsToYaml(trainOptionsSchema, config));
   }
 
   /** Appends a line to metrics.jsonl and waits until it is on disk. */
@@ -211,9 +204,8 @@ const MAY_CHANGE = new Set([
  * @throws UserError that lists every setting with both values
  */
 export function checkSameSettings(config: TrainConfig, saved: Layer): void {
-  const paths = new Set(['model', 'data']);
-  const text = (name: string, value: unknown) =>
-    JSON.stringify(paths.has(name) ? [value].flat().map((file) => resolve(String(file))) : value);
+  // The data as it was given: documents are named after their files, and thoughts are drawn by these names.
+  const text = (name: string, value: unknown) => JSON.stringify(name === 'model' ? resolve(String(value)) : value);
   const changed = storedSettings(trainOptionsSchema, config)
     .filter(([name, value]) => !MAY_CHANGE.has(name) && text(name, value) !== text(name, saved.values[name]))
     .map(([name, value]) => `--${name} ${String(value)}: the run has ${String(saved.values[name] ?? 'none')}`);

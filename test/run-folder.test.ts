@@ -26,7 +26,7 @@ async function writeCheckpoint(folder: RunFolder, step: number, whole: boolean):
   if (whole) await writeFile(join(path, 'rlp-ort.json'), '{"tool":"rlp-ort"}');
 }
 
-test('a new run has its settings, with absolute paths, and its folders', async () => {
+test('a new run has its settings and its folders', async () => {
   await withTemporaryFolder(async (temporary) => {
     const run = join(temporary, 'nested', 'run');
     await using folder = await RunFolder.create(configFor(run, { groupSize: 4 }));
@@ -38,7 +38,7 @@ test('a new run has its settings, with absolute paths, and its folders', async (
       'rollouts',
     ]);
     const settings: unknown = parse(await readFile(join(run, 'config.yaml'), 'utf8'));
-    expect(settings).toMatchObject({ model: resolve('m'), data: [resolve('a.txt')], run, 'group-size': 4 });
+    expect(settings).toMatchObject({ model: 'm', data: ['a.txt'], run, 'group-size': 4 });
     expect(settings).not.toHaveProperty('resume');
     expect(folder.checkpointPath(123)).toBe(join(run, 'checkpoints', 'step-000123'));
     expect(folder.rolloutsPath(7)).toBe(join(run, 'rollouts', 'step-000007.arrow'));
@@ -123,8 +123,12 @@ test('a resume may go further or faster but not be another run', async () => {
     const withFlags = (values: Record<string, unknown>): TrainConfig =>
       resolveSettings(trainOptionsSchema, trainSchema, [saved, { values }]);
     expect(() => checkSameSettings(withFlags({}), saved)).not.toThrow();
-    // Given again as it was: relative then, absolute in the file.
-    expect(() => checkSameSettings(withFlags({ model: 'm', data: ['a.txt'], run }), saved)).not.toThrow();
+    const again = { model: resolve('m'), data: ['a.txt'], run };
+    expect(() => checkSameSettings(withFlags(again), saved)).not.toThrow();
+    // The same file by another name would give its documents other names, and they other thoughts.
+    expect(() => checkSameSettings(withFlags({ data: ['./a.txt'] }), saved)).toThrow(
+      '--data ./a.txt: the run has a.txt',
+    );
     expect(() => checkSameSettings(withFlags({ steps: '900', threads: '1', device: 'cuda' }), saved)).not.toThrow();
     expect(() => checkSameSettings(withFlags({ 'group-size': '8', limit: '5' }), saved)).toThrow(
       `run ${run}: cannot resume with other settings:
