@@ -1,8 +1,8 @@
 """
 Checks exported graphs by tools that are not ours: onnx.checker with shape inference on every .onnx file given or in a
-folder given (Python's onnxruntime loads those with operators of ONNX Runtime's own instead), and, where a folder holds
-the export of a golden checkpoint, its model.onnx in Python's onnxruntime against transformers' logits and caches, all at
-once and one token at a time. By hand, after a change of the exporter:
+folder given (Python's onnxruntime loads those with operators of ONNX Runtime's own instead), and, where a folder
+holds the export of a golden checkpoint, its model.onnx in Python's onnxruntime against transformers' logits and caches,
+all at once and a few tokens at a time. By hand, after a change of the exporter:
 
     rlp-ort export test/golden/checkpoints/tied-gqa --out OUT
     python test/golden/check_onnx.py OUT --golden tied-gqa
