@@ -1,0 +1,92 @@
+import { UserError } from '../errors.ts';
+import { Random, type Seed } from '../random.ts';
+import type { Requirement, TokenizedDocument } from './tokenize.ts';
+
+/**
+ * Where a document is thought about.
+ * - uniform: `count` distinct positions, each set equally likely (the paper: count 1)
+ * - column: all positions that the data lists
+ * - every: each `stride`-th position from `minContext` on
+ */
+export type PositionStrategy = 'uniform' | 'column' | 'every';
+
+/** A position t is the index of the first target token: minContext <= t and t + horizon <= tokens of the document. */
+export interface PositionRules {
+  /** Target tokens after the position. */
+  horizon: number;
+  /** Tokens that must stand before the position; at least 1, the default. */
+  minContext?: number;
+}
+
+export interface PositionOptions extends PositionRules {
+  seed: Seed;
+  /** Training step: another step, other uniform positions. */
+  step: number;
+  /** K of 'uniform'; documents with fewer possible positions give all they have. Default 1. */
+  count?: number;
+  /** Of 'every'; default 1. */
+  stride?: number;
+}
+
+/** First and last possible position; first > last where there is none. */
+function range(
+  { tokens }: TokenizedDocument,
+  { horizon, minContext = 1 }: PositionRules,
+): [first: number, last: number] {
+  return [Math.max(1, minContext), tokens.length - horizon];
+}
+
+/**
+ * Positions of a document, ascending; none if it is too short. The same for the same seed, step, document id and options.
+ * @throws UserError for 'column' where the data lists no positions
+ */
+export function choosePositions(
+  strategy: PositionStrategy,
+  document: TokenizedDocument,
+  options: PositionOptions,
+): number[] {
+  const [first, last] = range(document, options);
+  if (strategy === 'column') return listedWithin(document, first, last);
+  if (strategy === 'uniform') return uniformPositions(first, last, document.id, options);
+  const stride = options.stride ?? 1;
+  return Array.from({ length: Math.max(0, Math.floor((last - first) / stride) + 1) }, (_, i) => first + i * stride);
+}
+
+function listedWithin({ id, listedPositions }: TokenizedDocument, first: number, last: number): number[] {
+  if (listedPositions === undefined) {
+    throw new UserError(
+      `document ${id}: --position-strategy column, but the data has no column "positions" for it. Add the offsets (in ` +
+        'characters) where a thought may start, or choose another strategy',
+    );
+  }
+  return listedPositions.filter((t) => t >= first && t <= last);
+}
+
+/** Floyd's sampling without replacement (Bentley and Floyd, CACM 30(9), 1987): `count` draws whatever the range. */
+function uniformPositions(first: number, last: number, id: string, options: PositionOptions): number[] {
+  const possible = last - first + 1;
+  const count = Math.min(options.count ?? 1, possible);
+  const random = new Random(options.seed, `positions/${options.step}/${id}`);
+  const chosen = new Set<number>();
+  for (let i = possible - count; i < possible; i++) {
+    const drawn = random.integer(i + 1);
+    chosen.add(chosen.has(drawn) ? i : drawn);
+  }
+  return [...chosen].map((i) => first + i).sort((a, b) => a - b);
+}
+
+/** That a document has at least one position, for `tokenizeDocuments`. */
+export function needsPosition(strategy: PositionStrategy, rules: PositionRules): Requirement {
+  const { horizon, minContext = 1 } = rules;
+  const length = `at least ${Math.max(1, minContext) + horizon} tokens (${Math.max(1, minContext)} before, ${horizon} after)`;
+  return {
+    holds(document) {
+      const [first, last] = range(document, rules);
+      return strategy === 'column' ? listedWithin(document, first, last).length > 0 : first <= last;
+    },
+    text:
+      strategy === 'column'
+        ? `lists a position with ${Math.max(1, minContext)} tokens before and ${horizon} after it`
+        : `has a position to think at, which takes ${length}`,
+  };
+}

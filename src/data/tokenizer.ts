@@ -1,0 +1,224 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
+import { messageOf, UserError } from '../errors.ts';
+import { errnoOf, fileError } from '../file-error.ts';
+import { bytesOfToken } from './byte-level.ts';
+
+/** Tokens of a text, and where they stand in it. */
+export interface AlignedTokens {
+  ids: Int32Array;
+  /** UTF-8 byte, in the text as the tokenizer normalizes it (Qwen3: NFC), at which each token starts; not decreasing. */
+  byteStarts: Int32Array;
+  /** The tokenizer's normalization; the identity for many. */
+  normalize: (text: string) => string;
+}
+
+/** Tokens that open and close a thought. */
+export interface ThinkTokens {
+  open: number;
+  close: number;
+}
+
+/**
+ * Tokenizer of a model directory: its tokenizer.json, with the names of special tokens from tokenizer_config.json.
+ *
+ * No token is added at either end of a text. A special token that is spelled out in a text becomes that token, as in
+ * transformers.
+ */
+export class Tokenizer {
+  readonly #tokenizer: HubTokenizer;
+  /** File the tokenizer came from, for messages. */
+  readonly path: string;
+  /** Largest token id + 1; a model may have more embedding rows. */
+  readonly vocabSize: number;
+  /** Ids of the tokens matched as a whole (tokenizer.json's added_tokens), by text. */
+  readonly specialTokens: ReadonlyMap<string, number>;
+  /** End of a document; undefined if the tokenizer names none. */
+  readonly eosId: number | undefined;
+  /** Undefined if the tokenizer names none. */
+  readonly padId: number | undefined;
+
+  /**
+   * @param tokenizer content of tokenizer.json
+   * @param config content of tokenizer_config.json
+   * @throws UserError if they do not describe a tokenizer
+   */
+  constructor(path: string, tokenizer: Record<string, unknown>, config: Record<string, unknown> = {}) {
+    try {
+      // Files may leave the list out, the library wants it.
+      this.#tokenizer = new HubTokenizer({ ...tokenizer, added_tokens: tokenizer.added_tokens ?? [] }, config);
+    } catch (cause) {
+      throw new UserError(
+        `${path}: not a tokenizer that can be used here (${messageOf(cause)}). ` +
+          'Expected the tokenizer.json that transformers saves beside a model',
+        { cause },
+      );
+    }
+    this.path = path;
+    const added: ReadonlyMap<number, { content: string }> = this.#tokenizer.get_added_tokens_decoder();
+    this.specialTokens = new Map([...added].map(([id, { content }]) => [content, id]));
+    let largest = -1;
+    for (const id of this.#tokenizer.get_vocab().values()) largest = Math.max(largest, id);
+    this.vocabSize = largest + 1;
+    const named = (key: string): number | undefined => {
+      const name = contentOf(config[key]);
+      return name === undefined ? undefined : this.#tokenizer.token_to_id(name);
+    };
+    this.eosId = named('eos_token');
+    this.padId = named('pad_token');
+  }
+
+  /** Token ids of a text. Throws a UserError for a character that the vocabulary cannot express. */
+  encode(text: string): Int32Array {
+    return this.#encode(text).ids;
+  }
+
+  #encode(text: string): { ids: Int32Array; tokens: readonly string[] } {
+    if (text === '') return { ids: new Int32Array(0), tokens: [] };
+    const encoding: { ids: readonly number[]; tokens: readonly string[] } = this.#tokenizer.encode(text, {
+      add_special_tokens: false,
+    });
+    const { ids, tokens } = encoding;
+    // Where the vocabulary has no <unk>, the library gives undefined whatever its types say.
+    const missing = ids.findIndex((id) => !Number.isInteger(id));
+    if (missing >= 0) throw new UserError(`${this.path}: the vocabulary has no token for "${tokens[missing]}"`);
+    return { ids: Int32Array.from(ids), tokens };
+  }
+
+  /**
+   * Token ids and the byte at which each starts; a token may start inside a character.
+   * @throws UserError if the tokenizer is not byte-level, or changes the text in ways that cannot be followed
+   */
+  encodeWithOffsets(text: string): AlignedTokens {
+    const { ids, tokens } = this.#encode(text);
+    const { normalizer } = this.#tokenizer;
+    const normalize = (part: string) => (normalizer === null ? part : normalizer.normalize(part));
+    const expected = Buffer.from(normalize(text));
+    const byteStarts = new Int32Array(ids.length);
+    let end = 0;
+    const lost = tokens.findIndex((token, i) => {
+      const bytes = this.specialTokens.has(token) ? Buffer.from(token) : bytesOfToken(token);
+      byteStarts[i] = end;
+      if (bytes === undefined || !expected.subarray(end, end + bytes.length).equals(bytes)) return true;
+      end += bytes.length;
+      return false;
+    });
+    if (lost >= 0 || end !== expected.length) {
+      const where = lost >= 0 ? `token ${lost} ("${tokens[lost]}")` : 'the last token';
+      throw new UserError(
+        `${this.path}: from ${where} on, the tokens of a text do not spell it: "positions" need a byte-level ` +
+          'tokenizer. Choose another --position-strategy than column',
+      );
+    }
+    return { ids, byteStarts, normalize };
+  }
+
+  /** Text of token ids; special tokens are spelled out, ids without a token and broken characters become U+FFFD. */
+  decode(ids: ArrayLike<number>): string {
+    let text = '';
+    let known: number[] = [];
+    const flush = () => {
+      if (known.length === 0) return;
+      text += this.#tokenizer.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+      known = [];
+    };
+    for (let i = 0; i < ids.length; i++) {
+      // A model may sample a padding row of its embedding, which no token belongs to.
+      if (this.#tokenizer.id_to_token(ids[i]) !== undefined) known.push(ids[i]);
+      else {
+        flush();
+        text += '\ufffd';
+      }
+    }
+    flush();
+    return text;
+  }
+
+  /** Vocabulary entry of an id, as tokenizer.json writes it. */
+  tokenOf(id: number): string | undefined {
+    return this.#tokenizer.id_to_token(id);
+  }
+
+  /**
+   * The tokens that open and close a thought.
+   * @throws UserError if a delimiter is not one token of the vocabulary
+   */
+  thinkTokens(open = '<think>', close = '</think>'): ThinkTokens {
+    if (open === close)
+      throw new UserError(`--think-open and --think-close are both "${open}": a thought could not end`);
+    return { open: this.#delimiter('--think-open', open), close: this.#delimiter('--think-close', close) };
+  }
+
+  #delimiter(flag: string, text: string): number {
+    const ids = this.encode(text);
+    if (ids.length === 1) return ids[0];
+    const candidates = [...this.specialTokens.keys()].filter((token) => /think|thought|reason/i.test(token));
+    const hint = candidates.length > 0 ? `, such as ${candidates.slice(0, 6).join(' ')}` : '';
+    throw new UserError(
+      `${flag} "${text}": expected one token of the vocabulary, found ${ids.length} tokens in ${this.path}. ` +
+        `Delimit thoughts by existing single tokens with --think-open and --think-close${hint}`,
+    );
+  }
+}
+
+/** Name of a special token in tokenizer_config.json: a string or an added token's object. */
+function contentOf(value: unknown): string | undefined {
+  const content = typeof value === 'object' && value !== null && 'content' in value ? value.content : value;
+  return typeof content === 'string' ? content : undefined;
+}
+
+async function readJsonObject(path: string): Promise<Record<string, unknown>> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (thrown) {
+    throw fileError('cannot read', path, thrown);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError(`${path}: not valid JSON (${messageOf(cause)}). Is the download complete?`, { cause });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new UserError(`${path}: expected a JSON object`);
+  }
+  return { ...value };
+}
+
+const isMissingFile = (thrown: unknown): boolean => thrown instanceof UserError && errnoOf(thrown.cause) === 'ENOENT';
+
+/**
+ * Tokenizer of a model directory.
+ * @throws UserError if tokenizer.json is missing or cannot be used
+ */
+export async function loadTokenizer(directory: string): Promise<Tokenizer> {
+  const path = join(directory, 'tokenizer.json');
+  const tokenizer = await readJsonObject(path).catch((thrown: unknown) => {
+    if (!isMissingFile(thrown)) throw thrown;
+    throw new UserError(
+      `${path}: no such file. Expected the tokenizer of the model there: copy tokenizer.json and ` +
+        'tokenizer_config.json, or write them with AutoTokenizer.from_pretrained(...).save_pretrained(...)',
+      { cause: thrown },
+    );
+  });
+  const config = await readJsonObject(join(directory, 'tokenizer_config.json')).catch((thrown: unknown) => {
+    if (isMissingFile(thrown)) return {};
+    throw thrown;
+  });
+  return new Tokenizer(path, tokenizer, config);
+}
+
+/**
+ * Checks that every token has a row in the model's embedding. More rows than tokens are fine: models pad them.
+ * @throws UserError otherwise
+ */
+export function checkTokenizerFits(tokenizer: Tokenizer, vocabSize: number): void {
+  if (tokenizer.vocabSize <= vocabSize) return;
+  const largest = tokenizer.vocabSize - 1;
+  throw new UserError(
+    `${tokenizer.path}: the tokenizer has ids up to ${largest} ("${tokenizer.tokenOf(largest)}"), but the model's ` +
+      `embedding has only ${vocabSize} rows. Use the tokenizer that belongs to the model`,
+  );
+}
