@@ -3,7 +3,7 @@ import type { Progress } from '../progress.ts';
 import type { Io } from './io.ts';
 import { formatNumber } from './summary.ts';
 
-/** Without a terminal a line is written at most this often: a log stays readable. */
+/** Without a terminal a line of a stage is written at most this often: a log stays readable. */
 const LINE_INTERVAL_MS = 5_000;
 
 function figuresText(progress: Progress): string {
@@ -19,21 +19,46 @@ export interface ProgressReporter {
 }
 
 function lineReporter(io: Io, now: () => number): ProgressReporter {
-  let stage: string | undefined;
-  let printedAt = 0;
+  // Stages may take turns, as thinking and training do at every step: each has its own interval and its own last line.
+  const stages = new Map<string, { printedAt: number; finished: boolean }>();
   const report = (progress: Progress) => {
-    const finished = progress.total !== undefined && progress.done >= progress.total;
-    if (progress.stage === stage && !finished && now() - printedAt < LINE_INTERVAL_MS) return;
-    stage = progress.stage;
-    printedAt = now();
-    const total = progress.total === undefined ? '' : `/${progress.total}`;
-    io.err(`${progress.stage}: ${progress.done}${total} ${progress.unit}  ${figuresText(progress)}`.trimEnd());
-    io.err('\n');
+    const { stage, done, total, unit } = progress;
+    const before = stages.get(stage);
+    const finished = total !== undefined && done >= total;
+    const due = before === undefined || (finished && !before.finished) || now() - before.printedAt >= LINE_INTERVAL_MS;
+    if (!due) return;
+    stages.set(stage, { printedAt: now(), finished: finished || before?.finished === true });
+    io.err(
+      `${`${stage}: ${done}${total === undefined ? '' : `/${total}`} ${unit}  ${figuresText(progress)}`.trimEnd()}\n`,
+    );
   };
   return { report, stop: () => undefined };
 }
 
-function barReporter(): ProgressReporter {
+/** Seconds as `42s`, `3m12s` or `5h07m`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const pad = (value: number) => String(value).padStart(2, '0');
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${pad(whole % 60)}s`;
+  return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`;
+}
+
+/** Time left by stage, from the pace since its first report; a stage that starts over is timed anew. */
+export function createTimeLeft(now: () => number): (progress: Progress) => string {
+  const stages = new Map<string, { startedAt: number; startedWith: number; done: number }>();
+  return ({ stage, done, total }) => {
+    const before = stages.get(stage);
+    const timed = before === undefined || done < before.done ? { startedAt: now(), startedWith: done, done } : before;
+    stages.set(stage, { ...timed, done });
+    const advanced = done - timed.startedWith;
+    if (total === undefined || advanced <= 0) return '';
+    return `${formatDuration(((now() - timed.startedAt) / 1000 / advanced) * (total - done))} left`;
+  };
+}
+
+function barReporter(now: () => number): ProgressReporter {
+  const timeLeft = createTimeLeft(now);
   let bar: SingleBar | undefined;
   let stage: string | undefined;
   const stop = () => {
@@ -41,26 +66,34 @@ function barReporter(): ProgressReporter {
     bar = undefined;
   };
   const report = (progress: Progress) => {
-    const payload = { stage: progress.stage, unit: progress.unit, figures: figuresText(progress) };
+    const { done, unit } = progress;
+    const payload = { stage: progress.stage, unit, left: timeLeft(progress), figures: figuresText(progress) };
     if (bar === undefined || progress.stage !== stage) {
       stop();
-      const format = '{stage} {bar} {value}/{total} {unit}  {eta_formatted} left  {figures}';
+      // Stages share one line: a bar that is done with makes room for the next, and in the end for the result.
       bar = new SingleBar(
-        { format, stream: process.stderr, hideCursor: true, etaBuffer: 20, gracefulExit: false },
+        {
+          format: '{stage} {bar} {value}/{total} {unit}  {left}  {figures}',
+          stream: process.stderr,
+          hideCursor: true,
+          clearOnComplete: true,
+          gracefulExit: false,
+        },
         Presets.shades_classic,
       );
-      bar.start(progress.total ?? progress.done, progress.done, payload);
+      bar.start(progress.total ?? done, done, payload);
       stage = progress.stage;
+      return;
     }
     if (progress.total !== undefined) bar.setTotal(progress.total);
-    bar.update(progress.done, payload);
+    bar.update(done, payload);
   };
   return { report, stop };
 }
 
 /** Progress of long work on standard error: a bar on a terminal, lines elsewhere. Standard output stays clean. */
 export function createProgress(io: Io, now: () => number = Date.now): ProgressReporter {
-  return io.errIsTerminal ? barReporter() : lineReporter(io, now);
+  return io.errIsTerminal ? barReporter(now) : lineReporter(io, now);
 }
 
 /** Runs long work with its progress shown, and ends the bar whatever happens. */

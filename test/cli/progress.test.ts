@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createProgress, withProgress } from '../../src/cli/progress.ts';
+import { createProgress, createTimeLeft, formatDuration, withProgress } from '../../src/cli/progress.ts';
 import { formatSummary } from '../../src/cli/summary.ts';
 import { recordingIo } from './run-cli.ts';
 
@@ -22,6 +22,38 @@ test('without a terminal: the first and last report of a stage, and one every fi
       '',
     ].join('\n'),
   });
+});
+
+test('stages that take turns do not flood a log', () => {
+  const io = recordingIo();
+  let now = 0;
+  const { report } = createProgress(io, () => now);
+  for (let step = 1; step <= 4; step++) {
+    report({ stage: 'rollout', done: 0, total: 8, unit: 'documents' });
+    report({ stage: 'rollout', done: 8, total: 8, unit: 'documents' });
+    report({ stage: 'train', done: step, total: 4, unit: 'steps' });
+    now += 2_000;
+  }
+  expect(io.written().err.trimEnd().split('\n')).toEqual([
+    'rollout: 0/8 documents',
+    'rollout: 8/8 documents',
+    'train: 1/4 steps',
+    'rollout: 0/8 documents',
+    'train: 4/4 steps',
+  ]);
+});
+
+test('time left follows the pace of a stage, also when another comes between', () => {
+  let now = 0;
+  const timeLeft = createTimeLeft(() => now);
+  const train = (done: number) => timeLeft({ stage: 'train', done, total: 100, unit: 'steps' });
+  expect(train(0)).toBe('');
+  now = 20_000;
+  expect(timeLeft({ stage: 'rollout', done: 5, total: 9, unit: 'documents' })).toBe('');
+  expect(train(10)).toBe('3m00s left');
+  expect(train(0)).toBe('');
+  expect(timeLeft({ stage: 'write', done: 5, unit: 'files' })).toBe('');
+  expect([0, 59.4, 61, 3599, 7260].map(formatDuration)).toEqual(['0s', '59s', '1m01s', '59m59s', '2h01m']);
 });
 
 test('the result and the error of the work pass through', async () => {
