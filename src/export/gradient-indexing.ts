@@ -56,15 +56,15 @@ export const sliceRule: Rule = single(({ b, x: [x, ...bounds], dy }) => [
       const zero = b.scalar(x.dtype, 0);
       return b.concat([...pad(front), dy, ...pad(size - front - length)], axis);
     }
-    const whole = sizeOf(b, x, axis);
-    const front = start < 0 ? b.add(whole, b.int64s([start])) : b.int64s([start]);
-    const back = b.sub(b.sub(whole, front), sizeOf(b, dy, axis));
+    const whole = once(() => sizeOf(b, x, axis));
+    const front = start < 0 ? b.add(whole(), b.int64s([start])) : b.int64s([start]);
+    const back = () => b.sub(b.sub(whole(), front), sizeOf(b, dy, axis));
     const pad = (count: Value, name: string) => {
       const sizes = axesOf(x).map((i) => (i === axis ? count : sizeOf(b, x, i)));
       return b.node('ConstantOfShape', [b.concat(sizes, 0)], { dtype: x.dtype }, [x.shape.with(axis, name)])[0];
     };
     const before = start === 0 ? [] : [pad(front, `${size}[:${start}]`)];
-    const after = end >= TO_THE_END ? [] : [pad(back, `${size}[${end}:]`)];
+    const after = end >= TO_THE_END ? [] : [pad(back(), `${size}[${end}:]`)];
     return reshapeLike(b, b.concat([...before, dy, ...after], axis), x);
   },
 ]);

@@ -198,9 +198,15 @@ function flattenRows(b: GraphBuilder, x: Value): Value {
  * RMSNorm over the last axis: n = x r with r = 1 / sqrt(mean(x^2) + epsilon), y = n scale, second output r.
  * dx = r (dy scale - n c) with c = (sum(dy n scale) + dr r) / size; dscale = dy n.
  */
-function rmsNorm({ b, x: [x, scale], y: [y, r], dys }: RuleArguments): readonly (() => Value)[] {
-  const dy = dys[0] ?? zerosLike(b, y);
-  const dr = dys[1];
+function rmsNorm({
+  b,
+  x: [x, scale],
+  y: [y, inverse],
+  dys: [given, dInverse],
+}: RuleArguments): readonly (() => Value)[] {
+  const dy = given ?? zerosLike(b, y);
+  const dr = dInverse && b.cast(dInverse, x.dtype);
+  const r = b.cast(inverse, x.dtype);
   const n = once(() => b.mul(x, r));
   const dscale = once(() => b.mul(dy, n()));
   return [

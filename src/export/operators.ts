@@ -154,12 +154,15 @@ export const OPERATORS = {
   },
   Softmax: alongAxis,
   LogSoftmax: alongAxis,
-  /** RMSNorm over the last axis with a scale; the second output is 1 / sqrt(mean(x^2) + epsilon). ONNX Runtime's own. */
+  /**
+   * RMSNorm over the last axis with a scale; the second output is 1 / sqrt(mean(x^2) + epsilon), always
+   * float32. ONNX Runtime's own.
+   */
   SimplifiedLayerNormalization: {
     infer: ([x, scale]) => {
       if (!sameShape(scale.shape, x.shape.slice(-1))) throw internal('the scale must have the size of the last axis');
       const type = { dtype: demandSameDtype([x, scale]), shape: x.shape };
-      return [type, { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] }];
+      return [type, { dtype: 'float32', shape: [...x.shape.slice(0, -1), 1] }];
     },
   },
 
