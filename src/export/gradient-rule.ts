@@ -1,7 +1,7 @@
 import { internal } from '../errors.ts';
 import type { GraphBuilder } from './builder.ts';
-import type { Attributes, Dim, Value } from './ir.ts';
-import { multiplyDims, sameShape } from './ir.ts';
+import type { Attributes, Value } from './ir.ts';
+import { sameShape } from './ir.ts';
 
 /** What a gradient rule is made of, and the few tools that several rules share. */
 export interface RuleArguments {
@@ -67,10 +67,13 @@ export function reshapeLike(b: GraphBuilder, x: Value, like: Value): Value {
 
 /** The product of sizes as a scalar of x's dtype: static where it can be. */
 export function countAlong(b: GraphBuilder, x: Value, axes: readonly number[]): Value {
-  const count: Dim = multiplyDims(axes.map((axis) => x.shape[axis]));
-  if (typeof count === 'number') return b.scalar(x.dtype, count);
-  const sizes = axes.map((axis) => b.cast(b.squeeze(sizeOf(b, x, axis), [0]), x.dtype));
-  return sizes.reduce((product, size) => b.mul(product, size));
+  const isStatic = (axis: number) => typeof x.shape[axis] === 'number';
+  const known = axes.filter(isStatic).reduce((product, axis) => product * Number(x.shape[axis]), 1);
+  const measured = axes
+    .filter((axis) => !isStatic(axis))
+    .map((axis) => b.cast(b.squeeze(sizeOf(b, x, axis), [0]), x.dtype));
+  const factors = known === 1 && measured.length > 0 ? measured : [b.scalar(x.dtype, known), ...measured];
+  return factors.reduce((product, size) => b.mul(product, size));
 }
 
 /** 0, 1, ... rank - 1. */

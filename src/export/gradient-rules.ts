@@ -51,7 +51,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   Max: selection((b, first, second) => b.greaterOrEqual(first, second)),
   // d(a^p) = p a^(p-1) da + a^p log(a) dp; 0 a^-1 = 0, and no gradient with respect to p where a <= 0
   Pow: single(({ b, x: [a, p], y: [y], dy }) => [
-    () => b.mul(b.mul(dy, p), b.pow(a, b.where(b.equal(p, 0), b.scalar(p.dtype, 1), b.sub(p, 1)))),
+    () => b.mul(b.mul(dy, p), b.pow(a, b.where(b.equal(p, 0), 1, b.sub(p, 1)))),
     () => b.mul(b.mul(dy, y), b.log(b.where(b.greater(a, 0), a, 1))),
   ]),
   Less: 'stops',
@@ -66,14 +66,14 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   IsInf: 'stops',
   Where: single(({ b, x: [condition], dy }) => [
     undefined,
-    () => b.where(condition, dy, b.scalar(dy.dtype, 0)),
-    () => b.where(condition, b.scalar(dy.dtype, 0), dy),
+    () => b.where(condition, dy, 0),
+    () => b.where(condition, 0, dy),
   ]),
 
   // d(-x) = -dx
   Neg: unary((b, dy) => b.neg(dy)),
   // d|x| = sign(x) dx, 0 at 0
-  Abs: unary((b, dy, x) => b.where(b.less(x, 0), b.neg(dy), b.where(b.greater(x, 0), dy, b.scalar(dy.dtype, 0)))),
+  Abs: unary((b, dy, x) => b.where(b.less(x, 0), b.neg(dy), b.where(b.greater(x, 0), dy, 0))),
   Identity: unary((_b, dy) => dy),
   // d(exp x) = exp(x) dx
   Exp: unary((b, dy, _x, y) => b.mul(dy, y)),
@@ -90,7 +90,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   // d log(1 + exp x) = sigmoid(x) dx
   Softplus: unary((b, dy, x) => b.mul(dy, b.sigmoid(x))),
   // d max(x, 0) = [x > 0] dx, 0 at 0
-  Relu: unary((b, dy, _x, y) => b.where(b.greater(y, 0), dy, b.scalar(dy.dtype, 0))),
+  Relu: unary((b, dy, _x, y) => b.where(b.greater(y, 0), dy, 0)),
   // d(cos x) = -sin(x) dx
   Cos: unary((b, dy, x) => b.neg(b.mul(dy, b.sin(x)))),
   // d(sin x) = cos(x) dx
@@ -159,9 +159,8 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
 
 function selection(takesFirst: (b: GraphBuilder, first: Value, second: Value) => Value): Rule {
   return single(({ b, x: [first, second], dy }) => {
-    const zero = b.scalar(dy.dtype, 0);
     const chosen = once(() => takesFirst(b, first, second));
-    return [() => b.where(chosen(), dy, zero), () => b.where(chosen(), zero, dy)];
+    return [() => b.where(chosen(), dy, 0), () => b.where(chosen(), 0, dy)];
   });
 }
 
@@ -226,4 +225,5 @@ const reducedAxes = ({ x: [x], attributes }: Given): number[] =>
 const keepAxes = (given: Given, value: Value): Value =>
   intAttribute(given.attributes, 'keepdims', 1) === 1 ? value : given.b.unsqueeze(value, reducedAxes(given));
 
-const spread = (given: Given, value: Value): Value => expandLike(given.b, keepAxes(given, value), given.x[0]);
+const spread = (given: Given, value: Value): Value =>
+  expandLike(given.b, value.rank === 0 ? value : keepAxes(given, value), given.x[0]);
