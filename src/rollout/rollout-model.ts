@@ -7,6 +7,9 @@ export interface RolloutGraphs {
   step: string | Uint8Array;
 }
 
+/** The prefill graph ends before the final norm and has no place for these. */
+const HEAD_WEIGHTS = ['model.norm.weight', 'lm_head.weight'];
+
 /** Sizes of the caches of one wave of documents. */
 export interface CacheShape {
   documents: number;
@@ -44,7 +47,9 @@ export class RolloutModel implements Disposable {
   }
 
   static async create(graphs: RolloutGraphs, options: SessionOptions = {}): Promise<RolloutModel> {
-    const prefill = await Session.create(graphs.prefill, options);
+    const initializers = new Map(options.initializers);
+    for (const name of HEAD_WEIGHTS) initializers.delete(name);
+    const prefill = await Session.create(graphs.prefill, { ...options, initializers });
     const step = await Session.create(graphs.step, options);
     return new RolloutModel(prefill, step, options.device ?? { kind: 'cpu' });
   }
