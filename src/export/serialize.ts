@@ -1,6 +1,6 @@
 import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { DType } from '../dtypes.ts';
-import { onnxElementType } from '../dtypes.ts';
+import { bytesPerElement, onnxElementType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
 import type { Attribute, Graph, Initializer, Node, Value } from './ir.ts';
 import {
@@ -47,23 +47,35 @@ export function serializeGraph(graph: Graph, options: SerializeOptions): Uint8Ar
 class Serializer {
   readonly #graph: Graph;
   readonly #names = new Map<Value, string>();
+  readonly #taken = new Set<string>();
   readonly #extra = new Map<string, Init<typeof TensorProtoSchema>>();
 
   constructor(graph: Graph) {
     this.#graph = graph;
-    for (const [name, value] of graph.inputs) this.#names.set(value, name);
-    graph.initializers.forEach(({ name, value }, i) => {
-      this.#names.set(value, name ?? `constant_${i}`);
-    });
+    for (const [name, value] of graph.inputs) this.#assign(value, name);
+    for (const { name, value } of graph.initializers) if (name !== undefined) this.#assign(value, name);
     for (const [name, value] of graph.outputs) {
       if (this.#names.has(value)) throw internal(`output ${name} is an input or an output already`);
-      this.#names.set(value, name);
+      this.#assign(value, name);
     }
+    graph.initializers.forEach(({ name, value }, i) => {
+      if (name === undefined) this.#assign(value, `constant_${i}`);
+    });
     graph.nodes.forEach((node, i) => {
       node.outputs.forEach((value, k) => {
-        if (!this.#names.has(value)) this.#names.set(value, `${node.op}_${i}${k === 0 ? '' : `_${k}`}`);
+        if (!this.#names.has(value)) this.#assign(value, `${node.op}_${i}${k === 0 ? '' : `_${k}`}`);
       });
     });
+  }
+
+  #assign(value: Value, name: string): void {
+    this.#take(name);
+    this.#names.set(value, name);
+  }
+
+  #take(name: string): void {
+    if (this.#taken.has(name)) throw internal(`graph ${this.#graph.name}: two values named ${name}`);
+    this.#taken.add(name);
   }
 
   model({ opset, irVersion = opset >= 24 ? 11 : 10, metadata = {} }: SerializeOptions): Uint8Array {
@@ -121,6 +133,8 @@ class Serializer {
   #int64Constant(values: readonly number[] | number): string {
     const list = typeof values === 'number' ? [values] : values;
     const name = `${typeof values === 'number' ? 'axis' : 'axes'}_${list.join('_').replaceAll('-', 'm')}`;
+    if (this.#extra.has(name)) return name;
+    this.#take(name);
     const bytes = new Uint8Array(BigInt64Array.from(list, BigInt).buffer);
     const dims = typeof values === 'number' ? [] : [BigInt(list.length)];
     this.#extra.set(name, { name, dataType: onnxElementType('int64'), dims, rawData: bytes });
@@ -128,13 +142,9 @@ class Serializer {
   }
 
   #fill(dtype: DType): Init<typeof AttributeProtoSchema> {
-    const rawData = new Uint8Array(dtype === 'int64' || dtype === 'float64' ? 8 : dtype === 'float32' ? 4 : 2);
-    if (dtype === 'bool') throw internal('zeros of bool');
-    return {
-      name: 'value',
-      type: AttributeType.TENSOR,
-      t: { dims: [1n], dataType: onnxElementType(dtype), rawData },
-    };
+    const rawData = new Uint8Array(bytesPerElement(dtype));
+    const t = { dims: [1n], dataType: onnxElementType(dtype), rawData };
+    return { name: 'value', type: AttributeType.TENSOR, t };
   }
 
   #initializer({ value, data }: Initializer): Init<typeof TensorProtoSchema> {
