@@ -65,8 +65,17 @@ const MAX_LITERAL = 4;
 function literal({ value, name, data }: Initializer): string | undefined {
   const count = data.kind === 'inline' ? data.bytes.length / bytesPerElement(value.dtype) : Number.NaN;
   if (name !== undefined || data.kind !== 'inline' || count > MAX_LITERAL || !Number.isInteger(count)) return undefined;
-  const numbers = Array.from(viewAs(value.dtype, data.bytes), (x) => (Object.is(x, -0) ? '-0' : String(x)));
+  const numbers = Array.from(viewAs(value.dtype, data.bytes), (x) => numberText(value.dtype, x));
   return value.rank === 0 ? numbers[0] : `[${numbers.join(', ')}]`;
+}
+
+/** The shortest decimal that is read back as the same number of that dtype. */
+function numberText(dtype: DType, x: number | bigint): string {
+  if (Object.is(x, -0)) return '-0';
+  if (dtype !== 'float32' || typeof x === 'bigint' || !Number.isFinite(x)) return String(x);
+  let digits = 1;
+  while (Math.fround(Number(x.toPrecision(digits))) !== x) digits++;
+  return String(Number(x.toPrecision(digits)));
 }
 
 function viewAs(dtype: DType, bytes: Uint8Array): Iterable<number | bigint> {

@@ -25,7 +25,7 @@ test('a graph prints with its names, places, literals and attributes', () => {
       %6: float32[N, 2] = Add(%4, %5)
       %7: float32[N, 1] = ReduceMean(%6) {axes=[-1], keepdims=1}
       %8: float32[N, 2] = Add(%7, %3)
-      %9: float32[N, 2] = Where([1, 0], %3, 0.000009999999747378752)
+      %9: float32[N, 2] = Where([1, 0], %3, 0.00001)
       output y = %8
       output mask = %9"
   `);
