@@ -105,7 +105,7 @@ export async function tokenizeDocuments(
     const whole = tokenizeDocument(document, tokenizer);
     const kept = cut(whole, maxContextTokens);
     if (requirement !== undefined && !requirement.holds(kept)) {
-      if (data.skipped++ === 0) example = `${place} has ${kept.tokens.length} tokens`;
+      if (data.skipped++ === 0) example = `the first, ${place}, has ${kept.tokens.length}`;
       continue;
     }
     if (kept !== whole) data.truncated++;

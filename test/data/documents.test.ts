@@ -1,0 +1,106 @@
+import { writeFileSync } from 'node:fs';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { readDocuments } from '../../src/data/documents.ts';
+import { readLines } from '../../src/data/lines.ts';
+import { temporaryFolder } from '../export/checkpoint-fixture.ts';
+import { collect } from './fixture.ts';
+
+let folder: ReturnType<typeof temporaryFolder>;
+beforeEach(() => {
+  folder = temporaryFolder();
+  return () => folder[Symbol.dispose]();
+});
+
+function file(name: string, content: string | Uint8Array): string {
+  writeFileSync(folder.in(name), content);
+  return folder.in(name);
+}
+
+const read = (...paths: string[]) => collect(readDocuments(paths));
+
+async function expectError(path: string, message: string): Promise<void> {
+  await expect(read(path)).rejects.toMatchObject({ name: 'UserError', message: expect.stringContaining(message) });
+}
+
+describe('.txt', () => {
+  it('is one document, without its byte order mark', async () => {
+    const path = file('a.txt', '\ufeffone\ntwo\n');
+    expect(await read(path)).toEqual([{ id: `${path}:1`, text: 'one\ntwo\n', source: { file: path, row: 1 } }]);
+  });
+
+  it('refuses what is missing, empty or not UTF-8', async () => {
+    await expectError(folder.in('none.txt'), `cannot read ${folder.in('none.txt')}: no such file or folder (ENOENT)`);
+    await expectError(file('empty.txt', ''), 'empty.txt: the file is empty');
+    await expectError(file('blank.txt', ' \n'), 'blank.txt: the file holds white space only');
+    await expectError(file('latin1.txt', Buffer.from('né, déjà', 'latin1')), 'latin1.txt: byte 1 (0xe9) is not UTF-8');
+    await expectError(file('cut.txt', Buffer.from('aé日').subarray(0, -1)), 'cut.txt: byte 3 (0xe6) is not UTF-8');
+    await expectError(file('utf16.txt', Buffer.from('\ufeffab', 'utf16le')), 'iconv -f UTF-16 -t UTF-8');
+  });
+});
+
+describe('.jsonl', () => {
+  it('gives ids, positions and lines; blank lines and further columns do not matter', async () => {
+    const path = file(
+      'a.JSONL',
+      '{"text": "a", "n": 1}\r\n\n{"text": "日b", "positions": [1, 0], "id": 7}\n{"id": "x", "text": "c"}',
+    );
+    expect(await read(path)).toEqual([
+      { id: `${path}:1`, text: 'a', source: { file: path, row: 1 } },
+      { id: '7', text: '日b', source: { file: path, row: 3 }, positions: [1, 0] },
+      { id: 'x', text: 'c', source: { file: path, row: 4 } },
+    ]);
+  });
+
+  it.each([
+    ['{"text": "a"}\n{"text": ', ':2: not a JSON object on one line'],
+    ['[\n', `. A JSON array becomes lines with: jq -c '.[]'`],
+    ['[{"text": "a"}]', ':1: expected a JSON object, found an array. A JSON array becomes lines'],
+    ['{"prompt": "a", "n": 1}', ':1: expected a column "text", found the columns "prompt", "n"'],
+    ['{}', 'found no columns'],
+    ['{"text": 3}', ':1: "text" must be a string, found a number'],
+    ['{"text": " "}', ':1: "text" is empty'],
+    ['{"text": "a\\ud83d"}', ':1: "text" has half a character (\\ud83d without its pair) at 1'],
+    ['{"text": "a", "id": {}}', ':1: "id" must be a string or a number, found an object'],
+    ['{"text": "a", "positions": 0}', ':1: "positions" must be an array of offsets into "text", found a number'],
+    [
+      '{"text": "a👧", "positions": [0, 2]}',
+      ':1: "positions"[1] must be an integer from 0 to 1 ("text" has 2 characters), found 2',
+    ],
+    ['{"text": "a", "positions": ["0"]}', 'found a string'],
+    ['\n \n', 'a.jsonl: the file holds no rows'],
+    ['', 'a.jsonl: the file holds no rows'],
+  ])('refuses %j', (content, message) => expectError(file('a.jsonl', content), message));
+
+  it('counts bytes from the start of the file', async () => {
+    const content = Buffer.concat([Buffer.from('{"text": "é"}\n{"text": "'), Buffer.from([0xff]), Buffer.from('"}\n')]);
+    await expectError(file('a.jsonl', content), `a.jsonl: byte ${content.indexOf(0xff)} (0xff) is not UTF-8`);
+  });
+
+  it('gives the documents before a bad line', async () => {
+    const documents = readDocuments([file('a.jsonl', '{"text": "a"}\n{')]);
+    expect((await documents.next()).value).toMatchObject({ text: 'a' });
+    await expect(documents.next()).rejects.toThrow('a.jsonl:2');
+  });
+});
+
+describe('readLines', () => {
+  it('joins lines over the chunks of the stream', async () => {
+    const lines = Array.from({ length: 300 }, (_, i) => 'é'.repeat((i * 37) % 1500));
+    const path = file('long', lines.join('\n'));
+    expect((await collect(readLines(path))).map(({ text }) => text)).toEqual(lines);
+  });
+});
+
+describe('readDocuments', () => {
+  it('goes through files in order, up to a limit', async () => {
+    const paths = [file('b.txt', 'b'), file('a.jsonl', '{"text": "1"}\n{"text": "2"}\n{"text": broken')];
+    const texts = (await collect(readDocuments(paths, 3))).map(({ text }) => text);
+    expect(texts).toEqual(['b', '1', '2']);
+  });
+
+  it('finds unknown extensions before it reads', async () => {
+    const message = 'a.csv: cannot tell how to read it: expected .txt or .jsonl, found ".csv"';
+    await expect(readDocuments([file('a.txt', 'a'), 'a.csv']).next()).rejects.toThrow(message);
+    await expectError('corpus', 'corpus: cannot tell how to read it: expected .txt or .jsonl, found a name without');
+  });
+});
