@@ -114,6 +114,9 @@ export const rolloutSchema = z.object({
   out: option(text, FILES, 'Arrow file to create, one row a thought', { path: true }),
   ...thoughtOptions,
   step: option(z.int().min(0).default(0), RUN, 'Step of the random streams: another step, other thoughts'),
+  resume: option(flag, RUN, 'Continue an interrupted OUT with the same settings, from its last whole batch', {
+    callOnly: true,
+  }),
   ...machineOptions,
   json,
 });

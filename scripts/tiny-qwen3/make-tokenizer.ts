@@ -58,7 +58,7 @@ export function tokenizerConfig(): Record<string, unknown> {
     pad_token: '<|endoftext|>',
     unk_token: null,
     clean_up_tokenization_spaces: false,
-    model_max_length: 512,
+    model_max_length: 4096,
   };
 }
 

@@ -82,6 +82,14 @@ async function readSource(file: string): Promise<Buffer | undefined> {
   }
 }
 
+/** Copies what stands beside the weights and config.json of a checkpoint: tokenizer, generation settings. */
+export async function copyCompanions(source: string, target: string): Promise<void> {
+  for (const name of COMPANIONS) {
+    const bytes = await readSource(join(source, name));
+    if (bytes !== undefined) await writeFile(join(target, name), bytes);
+  }
+}
+
 /**
  * Writes a Hugging Face directory that transformers, vLLM and openCheckpoint read: weights as one `model.safetensors`,
  * config.json of the source with its dtype set, tokenizer and generation files of the source. All or nothing, and the
@@ -100,10 +108,7 @@ export async function writeCheckpointDirectory(checkpoint: CheckpointToWrite): P
 
   const fill = async (temporary: string) => {
     await writeFile(join(temporary, 'config.json'), withDtype(configJson, dtype));
-    for (const name of COMPANIONS) {
-      const bytes = await readSource(join(source, name));
-      if (bytes !== undefined) await writeFile(join(temporary, name), bytes);
-    }
+    await copyCompanions(source, temporary);
     const tensors = [...weights].map(([name, { shape, data }]) => ({ name, dtype, shape, data }));
     await writeSafetensors(join(temporary, 'model.safetensors'), tensors);
   };

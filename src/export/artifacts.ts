@@ -1,0 +1,84 @@
+import { basename } from 'node:path';
+import type { ModelConfig } from '../model-config.ts';
+import { parameterShapes } from '../model-config.ts';
+import { GraphBuilder } from './builder.ts';
+import type { DecoderContext, OperatorFlavor } from './decoder.ts';
+import { buildOptimizer } from './optimizer-graph.ts';
+import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
+import { buildPrefill, buildStep } from './rollout-graphs.ts';
+import type { TensorLocation } from './safetensors.ts';
+import { serializeGraph } from './serialize.ts';
+import { buildEvalModel, buildTrainingModel } from './training-graphs.ts';
+import { externalWeights, inputWeights, type WeightLocation } from './weights.ts';
+
+/** TensorScatter came with opset 24. */
+const OPSET = 24;
+
+/** The graphs of an exported model, by their path in its folder. */
+export const ARTIFACTS = {
+  model: 'model.onnx',
+  prefill: 'rollout/prefill.onnx',
+  step: 'rollout/step.onnx',
+  trainingModel: 'training_model.onnx',
+  evalModel: 'eval_model.onnx',
+  optimizerModel: 'optimizer_model.onnx',
+} as const;
+export type ArtifactName = keyof typeof ARTIFACTS;
+
+type Locate = (name: string) => WeightLocation;
+
+interface Recipe {
+  build: (context: DecoderContext) => void;
+  flavor: OperatorFlavor;
+  weights: 'external' | 'inputs';
+  opset: number;
+}
+
+const RECIPES: Record<Exclude<ArtifactName, 'optimizerModel'>, Recipe> = {
+  model: { build: buildPortableModel, flavor: 'portable', weights: 'external', opset: PORTABLE_OPSET },
+  prefill: { build: buildPrefill, flavor: 'fused', weights: 'external', opset: OPSET },
+  step: { build: buildStep, flavor: 'fused', weights: 'external', opset: OPSET },
+  trainingModel: { build: buildTrainingModel, flavor: 'fused', weights: 'inputs', opset: OPSET },
+  evalModel: { build: buildEvalModel, flavor: 'fused', weights: 'inputs', opset: OPSET },
+};
+
+/**
+ * One graph as an ONNX model. Kilobytes: weights are inputs, or initializers whose bytes lie in the checkpoint's files.
+ * @param locate where each weight lies, the file relative to the folder that the model is loaded for
+ */
+export function buildArtifact(name: ArtifactName, config: ModelConfig, locate: Locate): Uint8Array {
+  const builder = new GraphBuilder(name);
+  if (name === 'optimizerModel') {
+    buildOptimizer(builder, parameterShapes(config));
+    return serializeGraph(builder.graph, { opset: OPSET });
+  }
+  const { build, flavor, weights, opset } = RECIPES[name];
+  const weight = weights === 'inputs' ? inputWeights(builder, config) : externalWeights(builder, locate);
+  build({ builder, config, weight, flavor });
+  return serializeGraph(builder.graph, { opset });
+}
+
+/** Weights where a checkpoint has them, its files in the folder that the model is loaded for. */
+export function locateIn(tensors: ReadonlyMap<string, TensorLocation>): Locate {
+  return (name) => {
+    const tensor = tensors.get(name);
+    if (tensor === undefined) throw new Error(`internal: the checkpoint has no tensor ${name}`);
+    const { dtype, shape, file, offset, byteLength } = tensor;
+    return { dtype, shape, location: basename(file), offset, length: byteLength };
+  };
+}
+
+/**
+ * The rollout graphs with float32 weights that exist in no file: every weight must be given when the session is created
+ * (SessionOptions.initializers). For rollouts under weights in training, whatever the checkpoint's dtype.
+ */
+export function trainingRolloutGraphs(config: ModelConfig): { prefill: Uint8Array; step: Uint8Array } {
+  const shapes = parameterShapes(config);
+  const locate: Locate = (name) => {
+    const shape = shapes.get(name);
+    if (shape === undefined) throw new Error(`internal: the model has no weight ${name}`);
+    const length = 4 * shape.reduce((a, b) => a * b, 1);
+    return { dtype: 'float32', shape, location: 'given-at-session-creation', offset: 0, length };
+  };
+  return { prefill: buildArtifact('prefill', config, locate), step: buildArtifact('step', config, locate) };
+}

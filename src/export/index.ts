@@ -1,0 +1,12 @@
+export { ARTIFACTS, type ArtifactName, buildArtifact, locateIn, trainingRolloutGraphs } from './artifacts.ts';
+export { type Checkpoint, checkFinite, loadWeights, openCheckpoint, type Weight } from './checkpoint.ts';
+export { type CheckpointToWrite, writeCheckpointDirectory } from './checkpoint-write.ts';
+export {
+  dtypeOf,
+  type ExportOptions,
+  type ExportReport,
+  exportCheckpoint,
+  writeArtifacts,
+} from './export-checkpoint.ts';
+export { readSafetensorsHeader, readTensor, type TensorLocation } from './safetensors.ts';
+export { writeSafetensors } from './safetensors-write.ts';
