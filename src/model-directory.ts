@@ -40,7 +40,7 @@ export async function openModel(directory: string): Promise<OpenModel> {
   const { config, tensors } = checkpoint;
   const graph = async (name: ArtifactName): Promise<Uint8Array> => {
     const path = join(directory, ARTIFACTS[name]);
-    // As bytes even from a file: external data of rollout/*.onnx is relative to the model's folder, not to theirs.
+    // As bytes even from a file, so that both ways of having a graph meet the same session options.
     return (await exists(path)) ? readFile(path) : buildArtifact(name, config, locateIn(tensors));
   };
   const hash = createHash('sha256').update(JSON.stringify(config));

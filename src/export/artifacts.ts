@@ -17,8 +17,8 @@ const OPSET = 24;
 /** The graphs of an exported model, by their path in its folder. */
 export const ARTIFACTS = {
   model: 'model.onnx',
-  prefill: 'rollout/prefill.onnx',
-  step: 'rollout/step.onnx',
+  prefill: 'rollout_prefill.onnx',
+  step: 'rollout_step.onnx',
   trainingModel: 'training_model.onnx',
   evalModel: 'eval_model.onnx',
   optimizerModel: 'optimizer_model.onnx',

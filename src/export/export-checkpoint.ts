@@ -1,8 +1,7 @@
-import { copyFile, link, mkdir, stat, writeFile } from 'node:fs/promises';
+import { constants, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { DType } from '../dtypes.ts';
 import { UserError } from '../errors.ts';
-import { errnoOf } from '../file-error.ts';
 import { parameterCount } from '../model-config.ts';
 import { checkOutputPath, withAtomicDirectory } from '../output.ts';
 import { ARTIFACTS, type ArtifactName, buildArtifact, locateIn } from './artifacts.ts';
@@ -15,8 +14,6 @@ export interface ExportReport {
   files: { path: string; bytes: number }[];
   parameters: number;
   dtype: DType;
-  /** Whether the weights are the checkpoint's own files (hard links) or copies of them. */
-  weights: 'linked' | 'copied';
   seconds: number;
 }
 
@@ -30,8 +27,7 @@ export interface ExportOptions {
 
 /**
  * Writes the ONNX graphs of a checkpoint into a new folder, beside its weights, configuration and tokenizer. No weight is
- * converted: the graphs point into the safetensors files, which are hard links to the checkpoint's where the file system
- * allows it.
+ * converted: the graphs point into the safetensors files as they are.
  * @throws UserError for a checkpoint that cannot be used, weights that are not finite, an `out` that exists
  */
 export async function exportCheckpoint({ checkpoint: source, out, overwrite }: ExportOptions): Promise<ExportReport> {
@@ -45,16 +41,17 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
   const fill = async (temporary: string) => {
     await copyFile(join(source, 'config.json'), join(temporary, 'config.json'));
     await copyCompanions(source, temporary);
-    const linked = await Promise.all(checkpoint.files.map((file) => linkOrCopy(file, join(temporary, basename(file)))));
-    return { linked: linked.every(Boolean), files: await writeArtifacts(checkpoint, temporary) };
+    // A clone where the file system can (no bytes move). Never a hard link: onnx's checker refuses those.
+    for (const file of checkpoint.files)
+      await copyFile(file, join(temporary, basename(file)), constants.COPYFILE_FICLONE);
+    return writeArtifacts(checkpoint, temporary);
   };
-  const { linked, files } = await withAtomicDirectory(out, fill, { kind: 'export', overwrite });
+  const files = await withAtomicDirectory(out, fill, { kind: 'export', overwrite });
   return {
     out,
     files,
     parameters: parameterCount(checkpoint.config),
     dtype: dtypeOf(checkpoint),
-    weights: linked ? 'linked' : 'copied',
     seconds: (performance.now() - start) / 1000,
   };
 }
@@ -81,17 +78,4 @@ export function dtypeOf(checkpoint: Checkpoint): DType {
   const embedding = checkpoint.tensors.get('model.embed_tokens.weight');
   if (embedding === undefined) throw new Error('internal: a checkpoint without an embedding');
   return embedding.dtype;
-}
-
-/** True where the file could be linked. */
-async function linkOrCopy(from: string, to: string): Promise<boolean> {
-  try {
-    await link(from, to);
-    // A link to a symbolic link would dangle once the folder moves.
-    if ((await stat(to)).isFile()) return true;
-  } catch (thrown) {
-    if (errnoOf(thrown) === 'ENOSPC') throw thrown;
-  }
-  await copyFile(from, to);
-  return false;
 }

@@ -13,7 +13,7 @@ import { multiplyDims } from './ir.ts';
 import { sampleTokens } from './sampling.ts';
 
 /**
- * `rollout/prefill.onnx`: chunks of document trunks into the trunk caches, in place.
+ * `rollout_prefill.onnx`: chunks of document trunks into the trunk caches, in place.
  *
  * Inputs: input_ids, position_ids int64 [D, C]; write_index int64 [D], the cache slot of a chunk's first token;
  * trunk.{i}.key, .value float32 [D, K, P, d]. Outputs: trunk.{i}.key.out, .value.out, to be bound onto the inputs.
@@ -46,7 +46,7 @@ export function buildPrefill(context: DecoderContext): void {
 }
 
 /**
- * `rollout/step.onnx`: m >= 1 tokens for every branch row, then sampling and scoring on chosen tokens.
+ * `rollout_step.onnx`: m >= 1 tokens for every branch row, then sampling and scoring on chosen tokens.
  *
  * D documents with S rows each; token (document, row, k) has flat index (document*S + row)*m + k.
  * Inputs: input_ids, position_ids int64 [D, S, m]; trunk_length int64 [D, S], the row sees trunk slots below it;

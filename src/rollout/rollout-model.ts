@@ -1,7 +1,7 @@
 import { UserError } from '../errors.ts';
 import { type Binding, type Device, Session, type SessionOptions, Value } from '../runtime/index.ts';
 
-/** The two graphs of rollout/: a path, or the bytes of a model. */
+/** The two graphs of a rollout: a path, or the bytes of a model. */
 export interface RolloutGraphs {
   prefill: string | Uint8Array;
   step: string | Uint8Array;
