@@ -98,19 +98,24 @@ export async function copyCompanions(source: string, target: string): Promise<vo
  * Errors: UserError if `out` exists, the file system fails, the source has no supported config.json, or a weight is not
  * finite or beyond the range of `dtype`.
  */
-export async function writeCheckpointDirectory(checkpoint: CheckpointToWrite): Promise<void> {
-  const { out, source, weights, dtype, overwrite } = checkpoint;
+export async function writeCheckpointDirectory({ out, overwrite, ...checkpoint }: CheckpointToWrite): Promise<void> {
+  await withAtomicDirectory(out, (temporary) => fillCheckpointDirectory(temporary, checkpoint), {
+    kind: 'checkpoint',
+    overwrite,
+  });
+}
+
+/** writeCheckpointDirectory into a folder that exists: for folders that hold more than the checkpoint. */
+export async function fillCheckpointDirectory(
+  folder: string,
+  { source, weights, dtype }: Pick<CheckpointToWrite, 'source' | 'weights' | 'dtype'>,
+): Promise<void> {
   const configFile = join(source, 'config.json');
   const configJson = (await readSource(configFile))?.toString('utf8');
   if (configJson === undefined) throw new UserError(`checkpoint ${source}: has no config.json to take over`);
-  const expected = parameterShapes(parseConfigJson(configJson, configFile));
-  checkWeights(weights, expected);
-
-  const fill = async (temporary: string) => {
-    await writeFile(join(temporary, 'config.json'), withDtype(configJson, dtype));
-    await copyCompanions(source, temporary);
-    const tensors = [...weights].map(([name, { shape, data }]) => ({ name, dtype, shape, data }));
-    await writeSafetensors(join(temporary, 'model.safetensors'), tensors);
-  };
-  await withAtomicDirectory(out, fill, { kind: 'checkpoint', overwrite });
+  checkWeights(weights, parameterShapes(parseConfigJson(configJson, configFile)));
+  await writeFile(join(folder, 'config.json'), withDtype(configJson, dtype));
+  await copyCompanions(source, folder);
+  const tensors = [...weights].map(([name, { shape, data }]) => ({ name, dtype, shape, data }));
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
 }

@@ -21,7 +21,7 @@ export interface Checkpoint {
   config: ModelConfig;
   /** Every parameter of the model (see parameterShapes), in its order; each is float32, bfloat16 or float16. */
   tensors: ReadonlyMap<string, TensorLocation>;
-  /** Paths of the safetensors files. */
+  /** Paths of the files that hold the weights, the index of shards included. */
   files: readonly string[];
 }
 
@@ -199,7 +199,7 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
   }
   if (!names.includes(SINGLE)) {
     const { tensors, files } = await readShards(directory, names);
-    return { directory, config, tensors: await selectTensors(config, tensors, directory), files };
+    return { directory, config, tensors: await selectTensors(config, tensors, directory), files: [join(directory, INDEX), ...files] };
   }
   const file = join(directory, SINGLE);
   const { tensors } = await readSafetensorsHeader(file);

@@ -1,6 +1,6 @@
 export { ARTIFACTS, type ArtifactName, buildArtifact, locateIn, trainingRolloutGraphs } from './artifacts.ts';
 export { type Checkpoint, checkFinite, loadWeights, openCheckpoint, type Weight } from './checkpoint.ts';
-export { type CheckpointToWrite, writeCheckpointDirectory } from './checkpoint-write.ts';
+export { type CheckpointToWrite, fillCheckpointDirectory, writeCheckpointDirectory } from './checkpoint-write.ts';
 export {
   dtypeOf,
   type ExportOptions,

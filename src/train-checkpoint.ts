@@ -1,0 +1,140 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DType } from './dtypes.ts';
+import { messageOf, UserError } from './errors.ts';
+import {
+  fillCheckpointDirectory,
+  openCheckpoint,
+  readSafetensorsHeader,
+  readTensor,
+  writeArtifacts,
+  writeSafetensors,
+} from './export/index.ts';
+import { fileError } from './file-error.ts';
+import {
+  type HostTensor,
+  STATE_KINDS,
+  type StateKind,
+  type TrainingSession,
+  type TrainingState,
+} from './optim/index.ts';
+import { withAtomicDirectory } from './output.ts';
+
+export interface TrainingCheckpoint {
+  /** Folder to make. */
+  out: string;
+  /** Folder of the model that is trained: configuration and tokenizer come from there. */
+  source: string;
+  /** In which the weights are written for others to use; the masters stay float32. */
+  dtype: DType;
+  session: TrainingSession;
+  /** What the objective needs to go on, as JSON. */
+  state: unknown;
+}
+
+/** checkpoint/state.json. */
+interface StateFile {
+  step: number;
+  objective: unknown;
+  /** SHA-256 of each file beside it. */
+  sha256: Record<string, string>;
+}
+
+const FOLDER = 'checkpoint';
+const STATE = 'state.json';
+const fileOf = (kind: StateKind) => `${kind}.safetensors`;
+
+/**
+ * Writes a training checkpoint, all or nothing: a Hugging Face directory with the weights in `dtype` and the ONNX graphs
+ * beside them, and in checkpoint/ the float32 masters, moments and EMA with their hashes. The same state gives the same bytes.
+ */
+export async function saveTrainingCheckpoint({
+  out,
+  source,
+  dtype,
+  session,
+  state,
+}: TrainingCheckpoint): Promise<void> {
+  const { step, tensors } = session.state();
+  if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16')
+    throw new Error(`internal: weights of ${dtype}`);
+  await withAtomicDirectory(
+    out,
+    async (folder) => {
+      await fillCheckpointDirectory(folder, { source, weights: tensors.weights, dtype });
+      await writeArtifacts(await openCheckpoint(folder), folder);
+      await mkdir(join(folder, FOLDER));
+      const sha256: Record<string, string> = {};
+      for (const kind of STATE_KINDS) {
+        const file = join(folder, FOLDER, fileOf(kind));
+        const list = [...tensors[kind]].map(([name, { shape, data }]) => ({
+          name,
+          dtype: 'float32' as const,
+          shape,
+          data,
+        }));
+        await writeSafetensors(file, list);
+        sha256[fileOf(kind)] = await sha256Of(file);
+      }
+      const content: StateFile = { step, objective: state, sha256 };
+      await writeFile(join(folder, FOLDER, STATE), `${JSON.stringify(content, null, 2)}\n`);
+    },
+    { kind: 'training-checkpoint' },
+  );
+}
+
+/** @throws UserError naming the file that is missing or damaged */
+export async function loadTrainingCheckpoint(path: string): Promise<{ training: TrainingState; state: unknown }> {
+  const folder = join(path, FOLDER);
+  const { step, objective, sha256 } = await readState(join(folder, STATE));
+  const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
+    const file = join(folder, fileOf(kind));
+    const found = await sha256Of(file);
+    if (found !== sha256[fileOf(kind)]) {
+      throw new UserError(
+        `${file}: damaged (SHA-256 ${found.slice(0, 12)}..., expected ${sha256[fileOf(kind)]?.slice(0, 12)}...); ` +
+          'remove this checkpoint and resume from the one before it',
+      );
+    }
+    const loaded = new Map<string, HostTensor>();
+    for (const tensor of (await readSafetensorsHeader(file)).tensors.values()) {
+      loaded.set(tensor.name, { shape: tensor.shape, data: await readTensor(tensor) });
+    }
+    return loaded;
+  };
+  const [weights, exp_avg, exp_avg_sq, ema] = [
+    await read('weights'),
+    await read('exp_avg'),
+    await read('exp_avg_sq'),
+    await read('ema'),
+  ];
+  return { training: { step, tensors: { weights, exp_avg, exp_avg_sq, ema } }, state: objective };
+}
+
+async function readState(file: string): Promise<StateFile> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (thrown) {
+    throw fileError('cannot read', file, thrown);
+  }
+  try {
+    return JSON.parse(text) as StateFile;
+  } catch (thrown) {
+    throw new UserError(
+      `${file}: damaged (${messageOf(thrown)}); remove this checkpoint and resume from the one before it`,
+    );
+  }
+}
+
+async function sha256Of(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(file)) hash.update(chunk);
+  } catch (thrown) {
+    throw fileError('cannot read', file, thrown);
+  }
+  return hash.digest('hex');
+}
