@@ -22,12 +22,18 @@ export class Value implements Disposable {
   readonly handle: Handle;
   #view: TypedArray | undefined;
 
-  private constructor(pointer: Pointer, dtype: DType, dims: readonly number[], device: Device) {
+  private constructor(
+    pointer: Pointer,
+    dtype: DType,
+    dims: readonly number[],
+    device: Device,
+    release = environment().api.ReleaseValue,
+  ) {
     this.dtype = dtype;
     this.dims = [...dims];
     this.size = elementCount(dims);
     this.device = device;
-    this.handle = new Handle(`Value ${describe(dtype, dims)}`, pointer, environment().api.ReleaseValue);
+    this.handle = new Handle(`Value ${describe(dtype, dims)}`, pointer, release);
   }
 
   /** A tensor of zeros; on a CUDA device its contents are undefined until something writes them. */
@@ -130,14 +136,39 @@ export class Value implements Disposable {
    * releases it, before this value. For src/runtime only.
    */
   alias(): Pointer {
-    const { pointer } = this.handle;
-    const shape = BigInt64Array.from(this.dims, BigInt);
-    const bytes = this.size * bytesPerElement(this.dtype);
+    return this.#over(this.dims, 0);
+  }
+
+  /**
+   * Entries start .. start + count - 1 of the first axis as a tensor over the same memory. While it is not disposed of, this
+   * value can be neither disposed of nor copied into.
+   */
+  slice(start: number, count: number): Value {
+    const [length, ...rest] = this.dims;
+    if (!(Number.isInteger(start) && Number.isInteger(count) && start >= 0 && count >= 1 && start + count <= length)) {
+      throw internal(`a slice of ${count} from ${start} of a tensor ${describe(this.dtype, this.dims)}`);
+    }
+    const dims = [count, ...rest];
+    const user = 'a slice that is not disposed of';
+    const { handle } = this;
+    const slice = new Value(this.#over(dims, start * elementCount(rest)), this.dtype, dims, this.device, (pointer) => {
+      environment().api.ReleaseValue(pointer);
+      handle.unpin(user);
+    });
+    handle.pin(user);
+    return slice;
+  }
+
+  /** A new OrtValue over this one's memory from element `start`; it must be released first. */
+  #over(dims: readonly number[], start: number): Pointer {
+    const data = address(this.handle.pointer) + BigInt(start * bytesPerElement(this.dtype));
+    const shape = BigInt64Array.from(dims, BigInt);
+    const bytes = elementCount(dims) * bytesPerElement(this.dtype);
     const type = onnxElementType(this.dtype);
     return created<Pointer>((out) =>
       environment().api.CreateTensorWithDataAsOrtValue(
         memoryInfo(this.device),
-        address(pointer),
+        data,
         bytes,
         shape,
         shape.length,

@@ -118,3 +118,27 @@ test('data that does not fit is refused', () => {
 test('more memory than there is gives an error, not a crash', () => {
   expect(() => Value.empty('float64', [2 ** 50])).toThrow('allocating a tensor float64[1125899906842624] on cpu');
 });
+
+test('a slice is the same memory, and keeps it', () => {
+  const value = Value.from('float32', [3, 2], [0, 1, 2, 3, 4, 5]);
+  const slice = value.slice(1, 2);
+  expect(slice.dims).toEqual([2, 2]);
+  expect([...slice.data].map(Number)).toEqual([2, 3, 4, 5]);
+  slice.data[0] = 7 as never;
+  expect(value.data[2]).toBe(7);
+  expect(() => value.dispose()).toThrow('a slice that is not disposed of still uses it');
+  slice.dispose();
+  value.dispose();
+  expect(value.disposed).toBe(true);
+});
+
+test.each([
+  [3, 1],
+  [-1, 1],
+  [0, 4],
+  [0, 0],
+  [0.5, 1],
+])('a slice from %d of %d entries of three is refused', (start, count) => {
+  using value = Value.empty('float32', [3, 2]);
+  expect(() => value.slice(start, count)).toThrow(`internal: a slice of ${count} from ${start}`);
+});
