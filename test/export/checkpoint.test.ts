@@ -1,5 +1,5 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { checkFinite, loadWeights, openCheckpoint, type Weight } from '../../src/export/checkpoint.ts';
 import { writeSafetensors } from '../../src/export/safetensors-write.ts';
@@ -65,7 +65,11 @@ describe('openCheckpoint', () => {
   it('opens shards, of float16 and bfloat16', async () => {
     const directory = await sharded();
     const checkpoint = await openCheckpoint(directory);
-    expect(checkpoint.files).toHaveLength(2);
+    expect(checkpoint.files.map((file) => basename(file))).toEqual([
+      'model.safetensors.index.json',
+      'model-00001-of-00002.safetensors',
+      'model-00002-of-00002.safetensors',
+    ]);
     expect(checkpoint.tensors.get(EMBEDDING)).toMatchObject({ dtype: 'bfloat16', shape: [11, 8] });
     expect(checkpoint.tensors.get('model.norm.weight')).toMatchObject({ dtype: 'float16', file: checkpoint.files[1] });
     expect(await loadWeights(checkpoint)).toEqual(tinyWeights());
