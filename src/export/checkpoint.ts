@@ -199,7 +199,12 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
   }
   if (!names.includes(SINGLE)) {
     const { tensors, files } = await readShards(directory, names);
-    return { directory, config, tensors: await selectTensors(config, tensors, directory), files: [join(directory, INDEX), ...files] };
+    return {
+      directory,
+      config,
+      tensors: await selectTensors(config, tensors, directory),
+      files: [join(directory, INDEX), ...files],
+    };
   }
   const file = join(directory, SINGLE);
   const { tensors } = await readSafetensorsHeader(file);
