@@ -35,10 +35,10 @@ const MASKED = -1e9;
 /** allowed (bool) -> additive bias. */
 export const maskBias = (b: GraphBuilder, allowed: Value): Value => b.where(allowed, b.scalar('float32', 0), MASKED);
 
-/** Token rows [groups*rows*length, heads*d] -> [groups, K, rows, length*(heads/K), d]. */
+/** Token rows [groups*rows*length, heads*d], flat or not, -> [groups, K, rows, length*(heads/K), d]. */
 export function splitHeads(b: GraphBuilder, x: Value, tree: TreeShape): Value {
   const { groups, rows, length, numKvHeads: K, headDim: d } = tree;
-  const width = x.shape[1];
+  const width = x.shape.at(-1);
   if (typeof width !== 'number') throw internal('the width of heads must be static');
   const rep = width / (K * d);
   const split = b.reshape(x, [groups, rows, length, K, rep, d]);

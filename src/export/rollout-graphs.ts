@@ -46,14 +46,17 @@ export function buildPrefill(context: DecoderContext): void {
 }
 
 /**
- * `rollout_step.onnx`: m >= 1 tokens for every branch row, then sampling and scoring on chosen tokens.
+ * `rollout_step.onnx`: m >= 1 tokens for each of R live rows, then sampling and scoring on chosen tokens.
  *
- * D documents with S rows each; token (document, row, k) has flat index (document*S + row)*m + k.
- * Inputs: input_ids, position_ids int64 [D, S, m]; trunk_length int64 [D, S], the row sees trunk slots below it;
- * write_index int64 [D, S], the branch slot of the row's first token; trunk.{i}.key, .value float32 [D, K, P, d];
- * branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row); head_rows int64 [N], flat indices of the
- * tokens whose hidden state meets the LM head; target_ids int64 [N]; uniforms float32 [N] in [0, 1); temperature
- * float32 [], 0 for greedy.
+ * The caches have slots for D documents with S rows each, and a live row holds one of them. Only attention works on the
+ * whole grid of slots; what is computed per token is computed for live rows.
+ * Inputs by row: input_ids, position_ids int64 [R, m]; row_slots int64 [R], the slot document*S + index that it holds.
+ * By slot: slot_rows int64 [D, S], the row that holds it; trunk_length int64 [D, S], the row sees trunk slots below it;
+ * write_index int64 [D, S], the branch cache slot of the row's first token. For a slot without a row these are any row, 0
+ * and 0: what is written there nobody sees.
+ * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
+ * For N chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
+ * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and temperature float32 [], 0 for greedy.
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
@@ -61,8 +64,10 @@ export function buildStep(context: DecoderContext): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
   const tree: TreeShape = { groups: 'D', rows: 'S', length: 'm', numHeads, numKvHeads, headDim };
-  const ids = b.input('input_ids', 'int64', ['D', 'S', 'm']);
-  const positions = b.input('position_ids', 'int64', ['D', 'S', 'm']);
+  const ids = b.input('input_ids', 'int64', ['R', 'm']);
+  const positions = b.input('position_ids', 'int64', ['R', 'm']);
+  const rowSlots = b.input('row_slots', 'int64', ['R']);
+  const slotRows = b.input('slot_rows', 'int64', ['D', 'S']);
   const trunkLength = b.input('trunk_length', 'int64', ['D', 'S']);
   const writeIndex = b.input('write_index', 'int64', ['D', 'S']);
   const trunk = cacheInputs(context, 'trunk', ['D', numKvHeads, 'P', headDim]);
@@ -76,16 +81,21 @@ export function buildStep(context: DecoderContext): void {
   const ownBias = maskBias(b, repeatQueries(b, visible, numHeads / numKvHeads));
   const cacheRows = b.reshape(b.expand(b.unsqueeze(writeIndex, [1]), ['D', numKvHeads, 'S']), ['B']);
 
+  const tokensOf = (rows: Value) => b.add(b.mul(b.unsqueeze(rows, [-1]), b.dim('m')), b.range('m')); // (..) -> (.., m)
+  const slotTokens = tokensOf(slotRows); // (D, S, m)
+  const rowTokens = flat(context, tokensOf(rowSlots)); // (R*m)
+  const split = (x: Value) => splitHeads(b, b.gather(x, slotTokens), tree); // (R*m, ..) -> (D, K, S, m*rep, d)
+
   const attend: Attend = (layer, q, k, v) => {
     const write = (kind: 'key' | 'value', update: Value) => {
-      const rows = b.reshape(splitHeads(b, update, tree), ['B', 'm', headDim]);
+      const rows = b.reshape(split(update), ['B', 'm', headDim]);
       const cache = b.tensorScatter(branch[layer][kind], rows, cacheRows);
       b.output(`branch.${layer}.${kind}.out`, cache);
       return b.reshape(cache, ['D', numKvHeads, 'S', 'L', headDim]);
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
     const prefix: Keys = { ...trunk[layer], bias: trunkBias };
-    return mergeHeads(b, treeAttention(b, tree, splitHeads(b, q, tree), own, prefix), tree);
+    return b.gather(mergeHeads(b, treeAttention(b, tree, split(q), own, prefix), tree), rowTokens);
   };
   const hidden = decoderBody(context, flat(context, ids), flat(context, positions), attend);
 

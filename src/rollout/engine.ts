@@ -2,7 +2,10 @@ import { UserError } from '../errors.ts';
 import { type Seed, thoughtStream, type UniformStream } from '../random.ts';
 import type { SessionOptions } from '../runtime/index.ts';
 import { BranchRow, type Thought, type ThoughtRules } from './branch-row.ts';
-import { float32, int64, RolloutBuffers, type RolloutGraphs, RolloutModel } from './rollout-model.ts';
+import { Lane, type LiveRow } from './lane.ts';
+import { Lookahead } from './lookahead.ts';
+import { RolloutBuffers } from './rollout-buffers.ts';
+import { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
 
 /** A document and the positions (token indices t >= 1, t + horizon <= tokens) before which to think. */
 export interface RolloutDocument {
@@ -25,7 +28,7 @@ export interface RolloutOptions extends ThoughtRules {
   documentsPerBatch: number;
   /** Branches of a document written side by side; further ones wait for a free slot. */
   rowsPerDocument: number;
-  /** Trunk tokens of a document prefilled in one run. */
+  /** Trunk tokens prefilled in one run. */
   prefillChunk?: number;
   /** Replaces the counter-based noise, for tests. */
   noise?: (thought: Pick<Thought, 'document' | 'position' | 'rollout'>) => UniformStream;
@@ -37,73 +40,117 @@ export interface DocumentRollouts {
   thoughts: Thought[];
 }
 
-/** Sizes of caches are rounded up to this many tokens, so that few different shapes occur. */
-const CACHE_BUCKET = 64;
-const DEFAULT_PREFILL_CHUNK = 512;
+/** What an engine has done so far. */
+export interface RolloutCounts {
+  /** Trunk tokens. */
+  prefilled: number;
+  steps: number;
+  /** Rows that took part in a step, summed over steps: tokens fed to branches. */
+  rows: number;
+  /** Slots in the caches, summed over steps; rows / slots is their use. */
+  slots: number;
+}
 
-const roundUp = (size: number): number => Math.ceil(size / CACHE_BUCKET) * CACHE_BUCKET;
+/** Trunk capacities are multiples of this many tokens, so that few different shapes occur. */
+const TRUNK_BUCKET = 64;
+const DEFAULT_PREFILL_CHUNK = 512;
 
 /**
  * Writes thoughts before positions of documents and scores the true continuation under each. A document is a prefix tree:
  * its tokens are prefilled once, and all thoughts at all its positions attend to that one cache.
+ *
+ * Which tokens are sampled depends on the weights and on (seed, step, document, position, rollout) alone, not on what else
+ * is in the batch; rounding may differ in the last bits of the log-probs.
  */
 export class RolloutEngine implements Disposable {
   readonly #model: RolloutModel;
+  readonly #counts: RolloutCounts = { prefilled: 0, steps: 0, rows: 0, slots: 0 };
 
   private constructor(model: RolloutModel) {
     this.#model = model;
   }
 
+  /** Throws UserError when a graph cannot be loaded. */
   static async create(graphs: RolloutGraphs, options: SessionOptions = {}): Promise<RolloutEngine> {
     return new RolloutEngine(await RolloutModel.create(graphs, options));
   }
 
-  /** Yields each document with its thoughts, in the order given. Throws UserError on bad positions or non-finite log-probs. */
+  get counts(): Readonly<RolloutCounts> {
+    return { ...this.#counts };
+  }
+
+  /**
+   * Yields each document with its thoughts, in the order given, as soon as it and all before it are done. Reads up to
+   * `documentsPerBatch` documents ahead of the caches. The event loop is free while the model runs. Stopping early (`break`)
+   * frees the caches. Throws UserError on bad options or positions, and on log-probs that are not finite.
+   */
   async *generate(
     documents: Iterable<RolloutDocument> | AsyncIterable<RolloutDocument>,
     options: RolloutOptions,
   ): AsyncGenerator<DocumentRollouts> {
-    let wave: RolloutDocument[] = [];
-    for await (const document of documents) {
-      assertPositions(document, options.horizon);
-      wave.push(document);
-      if (wave.length === options.documentsPerBatch) {
-        yield* await this.#runWave(wave, options);
-        wave = [];
-      }
+    assertOptions(options);
+    const source = new Lookahead(documents, (document) => assertPositions(document, options.horizon));
+    try {
+      while ((await source.peek(1)).length > 0) yield* this.#runWave(source, options);
+    } finally {
+      await source.close();
     }
-    if (wave.length > 0) yield* await this.#runWave(wave, options);
   }
 
-  /** Documents side by side until the last of their thoughts is scored. */
-  async #runWave(documents: readonly RolloutDocument[], options: RolloutOptions): Promise<DocumentRollouts[]> {
-    const waiting = documents.map((document) => rowsOf(document, options));
-    const results = waiting.map((rows, d) => ({ document: documents[d], thoughts: rows.map((row) => row.thought) }));
-    const trunks = documents.map(({ tokens, positions }) => Array.from(tokens).slice(0, Math.max(...positions)));
-    const S = Math.min(options.rowsPerDocument, Math.max(...waiting.map((rows) => rows.length)));
+  /**
+   * Documents side by side in one set of caches. When the last thought of one is scored, the next of the source takes its
+   * place; the wave ends before one that is too long for its caches.
+   */
+  async *#runWave(source: Lookahead<RolloutDocument>, options: RolloutOptions): AsyncGenerator<DocumentRollouts> {
+    const first = await source.peek(options.documentsPerBatch);
+    const D = first.length;
+    const S = Math.min(
+      options.rowsPerDocument,
+      options.groupSize * Math.max(...first.map(({ positions }) => positions.length)),
+    );
     using buffers = new RolloutBuffers(
       this.#model,
       {
-        documents: documents.length,
+        documents: D,
         rowsPerDocument: S,
-        trunkCapacity: roundUp(Math.max(...trunks.map((trunk) => trunk.length))),
+        trunkCapacity: Math.ceil(Math.max(...first.map(trunkLength)) / TRUNK_BUCKET) * TRUNK_BUCKET,
         branchCapacity: BranchRow.capacity(options.maxThoughtTokens, options.horizon),
       },
       options.temperature,
     );
-    await buffers.prefillTrunks(trunks, options.prefillChunk ?? DEFAULT_PREFILL_CHUNK);
+    const lanes: (Lane<RolloutDocument> | undefined)[] = Array.from({ length: D }, () => undefined);
+    const unfinished: Lane<RolloutDocument>[] = []; // in the order given
 
-    // slots[d * S + s]: the row that document d writes in slot s.
-    const slots: (BranchRow | undefined)[] = Array.from({ length: documents.length * S }, (_, slot) =>
-      waiting[Math.floor(slot / S)].shift(),
-    );
-    for (let live = indicesOfLive(slots); live.length > 0; live = indicesOfLive(slots)) {
-      await stepRows(buffers, slots, live);
-      for (const slot of live) {
-        if (slots[slot] === undefined) slots[slot] = waiting[Math.floor(slot / S)].shift();
+    /** Puts the next document into place d, if there is one that fits. */
+    const admit = async (d: number) => {
+      const [document] = await source.peek(1);
+      if (document === undefined || trunkLength(document) > buffers.shape.trunkCapacity) return undefined;
+      source.shift();
+      const trunk = Array.from(document.tokens).slice(0, trunkLength(document));
+      await buffers.prefill(d, trunk, options.prefillChunk ?? DEFAULT_PREFILL_CHUNK);
+      this.#counts.prefilled += trunk.length;
+      const lane = new Lane(document, rowsOf(document, options), d * S, S);
+      unfinished.push(lane);
+      return lane;
+    };
+
+    for (;;) {
+      for (let d = 0; d < D; d++) {
+        if (lanes[d]?.done) lanes[d] = undefined;
+        lanes[d] ??= await admit(d);
       }
+      while (unfinished[0]?.done) {
+        const { document, thoughts } = unfinished[0];
+        unfinished.shift();
+        yield { document, thoughts };
+      }
+      const live = lanes.flatMap((lane) => lane?.live ?? []);
+      if (live.length === 0) return;
+      for (const { slot } of await stepRows(buffers, live)) lanes[Math.floor(slot / S)]?.release(slot);
+      this.#counts.steps++;
+      this.#counts.rows += live.length;
+      this.#counts.slots += D * S;
     }
-    return results;
   }
 
   [Symbol.dispose](): void {
@@ -114,53 +161,44 @@ export class RolloutEngine implements Disposable {
   }
 }
 
+/** Tokens before the last position. */
+const trunkLength = ({ positions }: RolloutDocument): number => Math.max(...positions);
+
 function rowsOf(document: RolloutDocument, options: RolloutOptions): BranchRow[] {
   const noise = options.noise ?? ((thought) => thoughtStream({ seed: options.seed, step: options.step, ...thought }));
   return document.positions.flatMap((position) =>
     Array.from({ length: options.groupSize }, (_, rollout) => {
       const id = { document: document.id, position, rollout };
-      const targets = Array.from(document.tokens).slice(position, position + options.horizon);
+      const targets = Array.from({ length: options.horizon }, (_, i) => document.tokens[position + i]);
       return new BranchRow({ ...id, targets }, options, noise(id));
     }),
   );
 }
 
-function indicesOfLive(slots: readonly (BranchRow | undefined)[]): number[] {
-  return slots.flatMap((row, slot) => (row === undefined ? [] : [slot]));
-}
-
-/** One token for every live row; finished rows leave their slot. */
-async function stepRows(
-  buffers: RolloutBuffers,
-  slots: (BranchRow | undefined)[],
-  live: readonly number[],
-): Promise<void> {
-  const heads = buffers.heads(live.length);
-  const [headRows, targetIds] = [int64(heads.inputs.head_rows), int64(heads.inputs.target_ids)];
-  const uniforms = float32(heads.inputs.uniforms);
-  slots.forEach((row, slot) => {
-    // A dead row sees no trunk and writes over its own first slot.
-    buffers.inputIds[slot] = BigInt(row?.token ?? 0);
-    buffers.positionIds[slot] = BigInt(row === undefined ? 0 : row.thought.position + row.written);
-    buffers.trunkLength[slot] = BigInt(row?.thought.position ?? 0);
-    buffers.writeIndex[slot] = BigInt(row?.written ?? 0);
+/** One token for every live row. Returns those that are finished. */
+async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Promise<LiveRow[]> {
+  const rows = buffers.rows(live.length);
+  buffers.slotRows.fill(0n);
+  buffers.trunkLength.fill(0n);
+  buffers.writeIndex.fill(0n);
+  live.forEach(({ slot, row }, r) => {
+    rows.inputIds[r] = BigInt(row.token);
+    rows.positionIds[r] = BigInt(row.thought.position + row.written);
+    rows.rowSlots[r] = BigInt(slot);
+    rows.targetIds[r] = BigInt(row.target);
+    rows.uniforms[r] = row.uniform;
+    buffers.slotRows[slot] = BigInt(r);
+    buffers.trunkLength[slot] = BigInt(row.thought.position);
+    buffers.writeIndex[slot] = BigInt(row.written);
   });
-  live.forEach((slot, n) => {
-    headRows[n] = BigInt(slot);
-    targetIds[n] = BigInt(slots[slot]?.target ?? 0);
-    uniforms[n] = slots[slot]?.uniform ?? 0;
-  });
-  await buffers.runStep(heads);
+  await buffers.step(live.length, Math.max(...live.map(({ row }) => row.written)) + 1);
 
-  const { outputs } = heads;
-  live.forEach((slot, n) => {
-    const row = slots[slot];
-    if (row === undefined) return;
+  return live.filter(({ row }, r) => {
     const result = {
-      sampledId: Number(int64(outputs.sampled_ids)[n]),
-      sampledLogProb: float32(outputs.sampled_log_probs)[n],
-      samplingLogProb: float32(outputs.sampling_log_probs)[n],
-      targetLogProb: float32(outputs.target_log_probs)[n],
+      sampledId: Number(rows.sampledIds[r]),
+      sampledLogProb: rows.sampledLogProbs[r],
+      samplingLogProb: rows.samplingLogProbs[r],
+      targetLogProb: rows.targetLogProbs[r],
     };
     if (!Number.isFinite(result.sampledLogProb) || Number.isNaN(result.targetLogProb)) {
       const { document, position, rollout } = row.thought;
@@ -169,12 +207,30 @@ async function stepRows(
           'the weights are damaged or training has diverged; go back to an earlier checkpoint',
       );
     }
-    if (row.advance(result)) slots[slot] = undefined;
+    return row.advance(result);
   });
+}
+
+function assertOptions(options: RolloutOptions): void {
+  const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, temperature, prefillChunk } =
+    options;
+  const counts = { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk };
+  for (const [name, count] of Object.entries(counts)) {
+    const unlimited = name === 'rowsPerDocument' && count === Number.POSITIVE_INFINITY;
+    if (count !== undefined && !unlimited && !(Number.isInteger(count) && count >= 1)) {
+      throw new UserError(`rollout option ${name} is ${count}: expected an integer of at least 1`);
+    }
+  }
+  if (!(temperature >= 0 && Number.isFinite(temperature))) {
+    throw new UserError(`rollout option temperature is ${temperature}: expected a number of at least 0 (0 is greedy)`);
+  }
 }
 
 function assertPositions({ id, tokens, positions }: RolloutDocument, horizon: number): void {
   if (positions.length === 0) throw new UserError(`document ${id}: no position to think before`);
+  if (new Set(positions).size < positions.length) {
+    throw new UserError(`document ${id}: a position is given twice among ${positions.join(', ')}`);
+  }
   for (const position of positions) {
     if (!Number.isInteger(position) || position < 1 || position + horizon > tokens.length) {
       throw new UserError(

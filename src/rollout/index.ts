@@ -1,3 +1,10 @@
 export { BranchRow, type FinishReason, type Thought, type ThoughtRules } from './branch-row.ts';
-export { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from './engine.ts';
+export {
+  type DocumentRollouts,
+  type RolloutCounts,
+  type RolloutDocument,
+  RolloutEngine,
+  type RolloutOptions,
+} from './engine.ts';
+export { RolloutBuffers } from './rollout-buffers.ts';
 export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';

@@ -26,7 +26,7 @@ test.each([
   [3, 0.7],
   [3, 0],
 ])('every log-prob is that of a flat pass: horizon %i, temperature %d', async (horizon, temperature) => {
-  const documents = randomDocuments(TINY_MODEL.vocabSize, [5, 40, 130], (length) => [
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [7, 40, 130], (length) => [
     1,
     Math.floor(length / 2),
     length - horizon,
