@@ -1,0 +1,96 @@
+import { expect, test } from 'vitest';
+import { BranchRow, type StepResult } from '../../src/rollout/branch-row.ts';
+
+const RULES = { open: 1, close: 2, endOfText: [3, 4], maxThoughtTokens: 3 };
+const TARGETS = [10, 11, 12];
+
+/** Answers a row with sampled tokens; the n-th answer has log-probs -n, -n / 10 and, for the target, -n / 100. */
+function drive(row: BranchRow, sampled: readonly number[]): { fed: number[]; targets: number[]; uniforms: number[] } {
+  const [fed, targets, uniforms]: number[][] = [[], [], []];
+  for (let n = 1; ; n++) {
+    fed.push(row.token);
+    targets.push(row.target);
+    uniforms.push(row.uniform);
+    expect(row.written).toBe(n - 1);
+    const result: StepResult = {
+      sampledId: sampled[n - 1] ?? 99,
+      sampledLogProb: -n,
+      samplingLogProb: -n / 10,
+      targetLogProb: -n / 100,
+    };
+    if (row.advance(result)) return { fed, targets, uniforms };
+  }
+}
+
+const rowWith = (rules: Partial<typeof RULES> = {}, targets = TARGETS) =>
+  new BranchRow(
+    { document: 'd', position: 5, rollout: 0, targets },
+    { ...RULES, ...rules },
+    (index) => (index + 1) / 10,
+  );
+
+test('a thought that is closed goes straight on to its targets', () => {
+  const row = rowWith();
+  const { fed, targets, uniforms } = drive(row, [20, 2]);
+  expect(fed).toEqual([1, 20, 2, 10, 11]);
+  expect(targets).toEqual([0, 0, 10, 11, 12]);
+  expect(uniforms).toEqual([0.1, 0.2, 0, 0, 0]);
+  expect(row.thought).toEqual({
+    document: 'd',
+    position: 5,
+    rollout: 0,
+    tokens: [20, 2],
+    logProbs: [-1, -2],
+    samplingLogProbs: [-0.1, -0.2],
+    finishReason: 'closed',
+    targets: TARGETS,
+    reasonedLogProbs: [-0.03, -0.04, -0.05],
+  });
+});
+
+test('a thought as long as may be is closed by force', () => {
+  const row = rowWith();
+  const { fed, targets } = drive(row, [20, 21, 22]);
+  expect(fed).toEqual([1, 20, 21, 22, 2, 10, 11]);
+  expect(targets).toEqual([0, 0, 0, 0, 10, 11, 12]);
+  expect(row.thought).toMatchObject({
+    tokens: [20, 21, 22],
+    finishReason: 'length',
+    reasonedLogProbs: [-0.05, -0.06, -0.07],
+  });
+  expect(row.written).toBe(BranchRow.capacity(RULES.maxThoughtTokens, TARGETS.length));
+});
+
+test.each([3, 4])('a thought that ends with end-of-text %i keeps it, and is closed by force', (end) => {
+  const row = rowWith();
+  const { fed } = drive(row, [20, end]);
+  expect(fed).toEqual([1, 20, end, 2, 10, 11]);
+  expect(row.thought).toMatchObject({ tokens: [20, end], finishReason: 'eos' });
+});
+
+test('closing at the last token that is allowed is closing', () => {
+  const row = rowWith();
+  drive(row, [20, 21, 2]);
+  expect(row.thought).toMatchObject({ tokens: [20, 21, 2], finishReason: 'closed' });
+});
+
+test('a thought may be nothing but its closing delimiter', () => {
+  const row = rowWith({}, [10]);
+  const { fed, targets } = drive(row, [2]);
+  expect(fed).toEqual([1, 2]);
+  expect(targets).toEqual([0, 10]);
+  expect(row.thought).toMatchObject({ tokens: [2], finishReason: 'closed', reasonedLogProbs: [-0.02] });
+});
+
+test('the closing delimiter counts as such even where it is an end of text', () => {
+  const row = rowWith({ endOfText: [2] }, [10]);
+  drive(row, [2]);
+  expect(row.thought.finishReason).toBe('closed');
+});
+
+test('target tokens are not sampled: delimiters among them change nothing', () => {
+  const row = rowWith({}, [2, 3, 1]);
+  const { fed } = drive(row, [20, 2]);
+  expect(fed).toEqual([1, 20, 2, 2, 3]);
+  expect(row.thought.reasonedLogProbs.length).toBe(3);
+});
