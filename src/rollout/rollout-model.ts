@@ -1,4 +1,4 @@
-import { UserError } from '../errors.ts';
+import { internal, UserError } from '../errors.ts';
 import { type Device, Session, type SessionOptions } from '../runtime/index.ts';
 
 /** The two graphs of a rollout: a path, or the bytes of a model. */
@@ -20,13 +20,13 @@ export class RolloutModel implements Disposable {
     this.prefill = prefill;
     this.step = step;
     this.device = device;
+    assertGraph('prefill', prefill, ['input_ids', 'position_ids', 'write_index', 'trunk.0.key']);
+    assertGraph('step', step, ['input_ids', 'row_slots', 'slot_rows', 'uniforms', 'trunk.0.key', 'branch.0.key']);
     this.numLayers = step.inputs.filter(({ name }) => /^trunk\.\d+\.key$/.test(name)).length;
     const cache = step.inputs.find(({ name }) => name === 'trunk.0.key');
     const [, heads, , width] = cache?.dims ?? [];
     if (typeof heads !== 'number' || typeof width !== 'number') {
-      throw new UserError(
-        'the step graph has no input trunk.0.key [D, kv heads, P, head_dim]: it was not written by rlp-ort export; run it again',
-      );
+      throw internal(`trunk.0.key of the step graph is [${cache?.dims.join(', ')}]`);
     }
     this.numKvHeads = heads;
     this.headDim = width;
@@ -53,5 +53,14 @@ export class RolloutModel implements Disposable {
   dispose(): void {
     this.prefill.dispose();
     this.step.dispose();
+  }
+}
+
+function assertGraph(which: keyof RolloutGraphs, { inputs }: Session, names: readonly string[]): void {
+  const missing = names.find((name) => inputs.every((input) => input.name !== name));
+  if (missing !== undefined) {
+    throw new UserError(
+      `the ${which} graph has no input ${missing}: it was not written by this version of rlp-ort; export the model again`,
+    );
   }
 }

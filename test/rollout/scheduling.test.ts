@@ -1,0 +1,168 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { UserError } from '../../src/errors.ts';
+import { RolloutBuffers, type RolloutDocument, RolloutEngine, RolloutModel } from '../../src/rollout/index.ts';
+import { randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
+import { CLOSE, collect, OPTIONS, randomDocuments } from './fixture.ts';
+
+const graphs = rolloutGraphs(TINY_MODEL, randomWeights(TINY_MODEL));
+let engine: RolloutEngine;
+beforeAll(async () => {
+  engine = await RolloutEngine.create(graphs, { intraOpThreads: 1 });
+});
+afterAll(() => engine.dispose());
+
+/** Counts of the engine for one call. */
+async function counted(documents: readonly RolloutDocument[], change: Partial<typeof OPTIONS>) {
+  const before = engine.counts;
+  const rollouts = await collect(engine, documents, { ...OPTIONS, ...change });
+  const after = engine.counts;
+  return {
+    rollouts,
+    fed: rollouts.flatMap(({ thoughts }) =>
+      thoughts.map(({ tokens, targets, finishReason }) => {
+        const forced = finishReason === 'closed' ? 0 : 1;
+        return 1 + tokens.length + forced + targets.length - 1;
+      }),
+    ),
+    prefilled: after.prefilled - before.prefilled,
+    steps: after.steps - before.steps,
+    rows: after.rows - before.rows,
+    slots: after.slots - before.slots,
+  };
+}
+
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+
+test('every token is fed once and every trunk is prefilled once, however many thoughts follow it', async () => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [20, 90, 33], (length) => [1, 5, length - 1]);
+  const { fed, rows, prefilled } = await counted(documents, { groupSize: 4 });
+  expect(fed.length).toBe(3 * 3 * 4);
+  expect(rows).toBe(sum(fed));
+  expect(prefilled).toBe(19 + 89 + 32);
+});
+
+test('a row that ends leaves its slot to the next: no slot idles while rows wait', async () => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [30], () => [3, 9, 20]);
+  const { fed, steps } = await counted(documents, { groupSize: 4, rowsPerDocument: 3, maxThoughtTokens: 40 });
+  // List scheduling of 12 rows on 3 slots, each row taken by the slot that is free first.
+  const slots = [0, 0, 0];
+  for (const length of fed) {
+    const first = slots.indexOf(Math.min(...slots));
+    slots[first] += length;
+  }
+  expect(steps).toBe(Math.max(...slots));
+});
+
+test('a document that ends leaves its place to the next', async () => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [30, 12, 55, 40, 60, 21, 8, 35], (length) => [length - 1]);
+  const { fed, steps } = await counted(documents, { groupSize: 2, documentsPerBatch: 3, maxThoughtTokens: 40 });
+  const lengths = documents.map((_, i) => Math.max(fed[2 * i], fed[2 * i + 1]));
+  const places = [0, 0, 0];
+  for (const length of lengths) {
+    const first = places.indexOf(Math.min(...places));
+    places[first] += length;
+  }
+  expect(steps).toBe(Math.max(...places));
+});
+
+test('documents come in the order given, each once, from any kind of source', async () => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [9, 200, 12, 30, 7, 300, 8, 64, 65, 66], (length) => [
+    length - 1,
+    1,
+  ]);
+  async function* stream() {
+    for (const document of documents) {
+      await new Promise((resolve) => setImmediate(resolve));
+      yield document;
+    }
+  }
+  for (const documentsPerBatch of [1, 4, 100]) {
+    const rollouts = await collect(engine, stream(), { ...OPTIONS, documentsPerBatch });
+    expect(rollouts.map(({ document }) => document)).toEqual(documents);
+    for (const { document, thoughts } of rollouts) {
+      expect(thoughts.map(({ position, rollout }) => [position, rollout])).toEqual(
+        [document.tokens.length - 1, 1].flatMap((position) => [0, 1, 2].map((rollout) => [position, rollout])),
+      );
+    }
+  }
+  expect(await collect(engine, [], OPTIONS)).toEqual([]);
+});
+
+test('a result does not wait for documents after it', async () => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [10, 10, 10, 10], () => [5]);
+  let pulled = 0;
+  function* source() {
+    for (const document of documents) {
+      pulled++;
+      yield document;
+    }
+  }
+  const rollouts = engine.generate(source(), { ...OPTIONS, documentsPerBatch: 1 });
+  for (let i = 1; i <= 4; i++) {
+    const { value } = await rollouts.next();
+    expect(value?.document).toBe(documents[i - 1]);
+    expect(pulled).toBeLessThanOrEqual(i + 1);
+  }
+  await rollouts.return(undefined);
+});
+
+test('the trunk cache does not grow with positions or group size; branch caches grow with the thoughts', async () => {
+  using model = await RolloutModel.create(graphs, { intraOpThreads: 1 });
+  const { numLayers, numKvHeads, headDim } = TINY_MODEL;
+  const bytesPerToken = numLayers * 2 * numKvHeads * headDim * 4;
+  for (const rowsPerDocument of [1, 16, 64]) {
+    const shape = { documents: 2, rowsPerDocument, trunkCapacity: 128, branchCapacity: 100 };
+    using buffers = new RolloutBuffers(model, shape, 1);
+    expect(buffers.cacheBytes).toEqual({
+      trunk: 2 * 128 * bytesPerToken,
+      branch: 2 * rowsPerDocument * 32 * bytesPerToken,
+    });
+    buffers.rows(1).inputIds[0] = 1n;
+    for (const [tokens, capacity] of [
+      [32, 32],
+      [33, 64],
+      [65, 100],
+      [100, 100],
+    ]) {
+      await buffers.step(1, tokens);
+      expect(buffers.cacheBytes.branch).toBe(2 * rowsPerDocument * capacity * bytesPerToken);
+      expect(buffers.cacheBytes.trunk).toBe(2 * 128 * bytesPerToken);
+    }
+  }
+});
+
+test.each<[string, Partial<RolloutDocument>, string]>([
+  ['before the first token', { positions: [0] }, 'document d: position 0 is outside 1 .. 8 (10 tokens, horizon 2)'],
+  ['too late for the horizon', { positions: [9] }, 'position 9 is outside 1 .. 8'],
+  ['not an index', { positions: [1.5] }, 'position 1.5 is outside'],
+  ['twice', { positions: [4, 4] }, 'a position is given twice among 4, 4'],
+  ['none', { positions: [] }, 'document d: no position to think before'],
+])('a position %s is the user’s to mend', async (_, change, message) => {
+  const document = { id: 'd', tokens: Array.from({ length: 10 }, () => 5), positions: [1], ...change };
+  const run = collect(engine, [document], { ...OPTIONS, horizon: 2 });
+  await expect(run).rejects.toThrow(UserError);
+  await expect(run).rejects.toThrow(message);
+});
+
+test.each([
+  [{ groupSize: 0 }, 'rollout option groupSize is 0: expected an integer of at least 1'],
+  [{ rowsPerDocument: 1.5 }, 'rowsPerDocument is 1.5'],
+  [{ documentsPerBatch: Number.POSITIVE_INFINITY }, 'documentsPerBatch is Infinity'],
+  [{ maxThoughtTokens: 0 }, 'maxThoughtTokens is 0'],
+  [{ prefillChunk: 0 }, 'prefillChunk is 0'],
+  [{ temperature: -1 }, 'temperature is -1: expected a number of at least 0 (0 is greedy)'],
+  [{ temperature: Number.NaN }, 'temperature is NaN'],
+])('options %o are refused', async (change, message) => {
+  const run = collect(engine, [], { ...OPTIONS, ...change });
+  await expect(run).rejects.toThrow(UserError);
+  await expect(run).rejects.toThrow(message);
+});
+
+test('the event loop goes on while the model runs', async () => {
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [400, 400], () => [390]);
+  await collect(engine, documents, { ...OPTIONS, close: CLOSE, maxThoughtTokens: 30 });
+  clearInterval(timer);
+  expect(ticks).toBeGreaterThan(5);
+});
