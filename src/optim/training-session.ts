@@ -97,10 +97,20 @@ export class TrainingSession implements Disposable {
     weights: ReadonlyMap<string, HostTensor>,
     options: SessionOptions = {},
   ): Promise<TrainingSession> {
-    const training = await TreeModel.create(artifacts.trainingModel, options);
-    const evaluation = await TreeModel.create(artifacts.evalModel, options);
-    const optimizer = await Session.create(artifacts.optimizerModel, options);
-    return new TrainingSession(training, evaluation, optimizer, weights);
+    const made: Disposable[] = [];
+    const own = <T extends Disposable>(session: T): T => {
+      made.push(session);
+      return session;
+    };
+    try {
+      const training = own(await TreeModel.create(artifacts.trainingModel, options));
+      const evaluation = own(await TreeModel.create(artifacts.evalModel, options));
+      const optimizer = own(await Session.create(artifacts.optimizerModel, options));
+      return new TrainingSession(training, evaluation, optimizer, weights);
+    } catch (error) {
+      for (const session of made) session[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Forward and backward: adds the batch's gradients to the buffers. */
@@ -194,21 +204,29 @@ export class TrainingSession implements Disposable {
     };
   }
 
-  /** Continues from a saved state, bit for bit. Throws UserError when it belongs to another model. */
-  loadState(state: TrainingState): void {
+  /**
+   * Continues from a saved state, bit for bit.
+   * @throws UserError when it belongs to another model; then nothing has changed
+   */
+  loadState({ step, tensors }: TrainingState): void {
     for (const kind of STATE_KINDS) {
-      for (const [name, value] of this.#state[kind]) {
-        const tensor = state.tensors[kind].get(name);
-        if (tensor === undefined || tensor.data.length !== value.size) {
-          throw new UserError(
-            `the training state does not fit the model: ${kind} of ${name} has ` +
-              `${tensor === undefined ? 'no tensor' : `${tensor.data.length} elements`}, expected ${value.size}`,
-          );
-        }
-        (value.data as Float32Array).set(tensor.data);
+      const expected = new Map([...this.#state[kind]].map(([name, { dims }]) => [name, `[${dims.join(', ')}]`]));
+      const found = new Map([...tensors[kind]].map(([name, { shape }]) => [name, `[${shape.join(', ')}]`]));
+      for (const name of new Set([...expected.keys(), ...found.keys()])) {
+        if (found.get(name) === expected.get(name)) continue;
+        throw new UserError(
+          `the training state does not fit the model: ${kind} of ${name} is ${found.get(name) ?? 'not there'}, ` +
+            `expected ${expected.get(name) ?? 'no such weight'}; resume with the model the run was started with`,
+        );
       }
     }
-    this.#step = state.step;
+    for (const kind of STATE_KINDS) {
+      for (const [name, value] of this.#state[kind]) {
+        const tensor = tensors[kind].get(name);
+        if (tensor !== undefined) (value.data as Float32Array).set(tensor.data); // all are there: checked above
+      }
+    }
+    this.#step = step;
     this.#resetGradients = true;
   }
 
