@@ -10,7 +10,9 @@ import { identityModel } from '../runtime/identity-model.ts';
 const NODE_MINIMUM = [20, 19] as const;
 const GIB = 2 ** 30;
 const REINSTALL =
-  'remove node_modules and run npm install again; where api.nuget.org cannot be reached: ONNXRUNTIME_NODE_INSTALL=skip npm install';
+  'run: npm install --ignore-scripts\n' +
+  '(npm leaves onnxruntime-node out where its install script cannot fetch the CUDA provider from api.nuget.org;\n' +
+  'the CPU needs neither). If that changes nothing, remove node_modules first';
 
 /** What is found on the machine; memory and disk in bytes. */
 export interface Facts {
@@ -89,8 +91,9 @@ function judgeNode(version: string): Check {
 
 function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
   if ('error' in runtime) {
-    const advice = `${REINSTALL} (this machine is ${platform})`;
-    return [{ name: 'ONNX Runtime', status: 'missing', found: firstLine(runtime.error), advice }];
+    // What the error goes on to advise is said below, at greater length.
+    const found = `${firstLine(runtime.error).split('; ', 1)[0]} (${platform})`;
+    return [{ name: 'ONNX Runtime', status: 'missing', found, advice: REINSTALL }];
   }
   const { version, libraryPath, cpuUsable, cuda } = runtime;
   // The library lists the providers it was built for, here or elsewhere; only those that have been tried count.

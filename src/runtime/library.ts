@@ -32,7 +32,11 @@ function binaryFolder(): string {
   try {
     entry = createRequire(import.meta.url).resolve('onnxruntime-node');
   } catch (error) {
-    throw new UserError(`onnxruntime-node is not installed (${messageOf(error)}); run: npm install`);
+    // It is an optional dependency: npm leaves it out, without a word, where its install script fails.
+    throw new UserError(
+      `onnxruntime-node is not installed (${messageOf(error).split('\n', 1)[0]}); run: npm install --ignore-scripts ` +
+        '(npm leaves it out where its install script cannot fetch the CUDA provider from api.nuget.org)',
+    );
   }
   return join(dirname(entry), '..', 'bin', 'napi-v6', process.platform, process.arch);
 }
@@ -48,7 +52,7 @@ export function findLibrary(): string {
   if (found === undefined) {
     throw new UserError(
       `onnxruntime-node has no ONNX Runtime library for ${process.platform}-${process.arch} (looked in ${folder}); ` +
-        'supported are linux x64/arm64, macOS arm64 and Windows x64/arm64; reinstall with: npm install onnxruntime-node',
+        'supported are linux x64/arm64, macOS arm64 and Windows x64/arm64; reinstall with: npm install --ignore-scripts',
     );
   }
   return found;
