@@ -1,0 +1,32 @@
+import { expect, it } from 'vitest';
+import { microBatches, paddedTokens } from '../src/micro-batches.ts';
+import type { TreeDocument } from '../src/tree-batch.ts';
+
+/** A document of so many trunk tokens, with branches of so many tokens. */
+const tree = (trunk: number, ...branches: number[]): TreeDocument => ({
+  trunk: new Int32Array(trunk),
+  losses: [],
+  branches: branches.map((length) => ({ trunkLength: 1, tokens: new Int32Array(length), losses: [] })),
+});
+
+it('counts tokens with their padding: D (P + R L)', () => {
+  expect(paddedTokens([tree(10, 4, 6)])).toBe(10 + 2 * 6);
+  expect(paddedTokens([tree(10, 4, 6), tree(3, 1, 1, 1)])).toBe(2 * (10 + 3 * 6));
+  expect(paddedTokens([tree(10)])).toBe(10 + 1); // a branch of one token stands in where there is none
+});
+
+it('fills each micro-batch up to the budget, in order', () => {
+  const documents = [tree(10), tree(12), tree(9), tree(20), tree(1)];
+  // Two documents of up to 12 trunk tokens: 2 * 13 = 26; a third would make it 39.
+  expect(microBatches(documents, 26)).toEqual([[tree(10), tree(12)], [tree(9)], [tree(20)], [tree(1)]]);
+  expect(microBatches(documents, 42)).toEqual([documents.slice(0, 3), documents.slice(3)]);
+  expect(microBatches(documents, 1000)).toEqual([documents]);
+});
+
+it('gives a document over the budget a micro-batch of its own', () => {
+  expect(microBatches([tree(2), tree(50), tree(2)], 8)).toEqual([[tree(2)], [tree(50)], [tree(2)]]);
+});
+
+it('makes no micro-batch of nothing', () => {
+  expect(microBatches([], 8)).toEqual([]);
+});
