@@ -1,0 +1,163 @@
+/**
+ * rlp-ort as a library, in the order of the work: a checkpoint is exported or opened, thinks, is paid, is updated.
+ * docs/library.md shows the calls; every export is documented where it is defined.
+ *
+ * Two conventions. What a caller can mend is thrown as a UserError, any other error is a failure of the machine or of this
+ * package. Sessions, values, engines and training sessions hold native memory that garbage collection does not see: declare
+ * them with `using`, or call `dispose()`.
+ *
+ * @module
+ */
+
+// Rollout files (docs/arrow-schema.md).
+export {
+  ROLLOUT_SCHEMA_VERSION,
+  type RolloutFile,
+  type RolloutFileMetadata,
+  RolloutWriter,
+  type RolloutWriterOptions,
+  readRollouts,
+  recoverRollouts,
+} from './arrow.ts';
+// Whole runs, as the command line does them, and what they leave (docs/metrics.md).
+export {
+  type ExportConfig,
+  exportSchema,
+  type RolloutConfig,
+  rolloutSchema,
+  type TrainConfig,
+  trainOptionsSchema,
+  trainSchema,
+} from './config.ts';
+// Data: documents, tokens, positions to think at.
+export {
+  choosePositions,
+  type DataCursor,
+  DataLoader,
+  type Document,
+  type LoaderOptions,
+  loadTokenizer,
+  type PackOptions,
+  type PositionOptions,
+  type PositionStrategy,
+  packDocuments,
+  readDocuments,
+  type ThinkTokens,
+  type TokenizedData,
+  type TokenizedDocument,
+  type TokenizeOptions,
+  Tokenizer,
+  tokenizeDocument,
+  tokenizeDocuments,
+} from './data/index.ts';
+// Errors, element types, noise.
+export {
+  bfloat16ToFloat32,
+  bytesPerElement,
+  type DType,
+  float16ToFloat32,
+  float32ToBfloat16,
+  float32ToFloat16,
+  type TypedArray,
+  typedArrayFor,
+} from './dtypes.ts';
+export { UserError } from './errors.ts';
+// Checkpoints and their graphs.
+export {
+  ARTIFACTS,
+  type ArtifactName,
+  buildArtifact,
+  type Checkpoint,
+  type CheckpointToWrite,
+  checkFinite,
+  type ExportOptions,
+  type ExportReport,
+  exportCheckpoint,
+  loadWeights,
+  locateIn,
+  openCheckpoint,
+  readSafetensorsHeader,
+  readTensor,
+  type TensorLocation,
+  trainingRolloutGraphs,
+  type Weight,
+  writeArtifacts,
+  writeCheckpointDirectory,
+  writeSafetensors,
+} from './export/index.ts';
+// Training: losses over prefix trees, AdamW, EMA, schedules, checkpoints that a run continues from.
+export { microBatches, paddedTokens } from './micro-batches.ts';
+export { type ModelConfig, parameterCount, parameterShapes } from './model-config.ts';
+export { type OpenModel, openModel } from './model-directory.ts';
+export {
+  cptDocument,
+  type HostTensor,
+  learningRateAt,
+  type OptimizerResult,
+  type OptimizerSettings,
+  rlpDocument,
+  type Schedule,
+  type ScheduleName,
+  type ScoredThought,
+  type TrainingArtifacts,
+  TrainingSession,
+  type TrainingState,
+} from './optim/index.ts';
+export type { Progress, RunHooks } from './progress.ts';
+export { type Seed, type ThoughtId, thoughtStream, type UniformStream, uniformStream } from './random.ts';
+export { FINISH_REASONS, NO_BASELINE, type RolloutRecord } from './records.ts';
+// Rewards and advantages.
+export {
+  Baseline,
+  type BaselineOptions,
+  type BaselineRequest,
+  type BaselineState,
+  groupRelativeAdvantages,
+  type HorizonReduction,
+  informationGain,
+  type NoThinkScorer,
+  noThinkLogProbs,
+  type RewardMetrics,
+  type RewardOptions,
+  type RewardResult,
+  reward,
+  type ScoreBatch,
+  type ScoredThought as TargetScores,
+} from './reward/index.ts';
+// Rollouts: thoughts before positions of documents.
+export {
+  type DocumentRollouts,
+  type FinishReason,
+  type RolloutCounts,
+  type RolloutDocument,
+  RolloutEngine,
+  type RolloutGraphs,
+  type RolloutOptions,
+  type Thought,
+  type ThoughtRules,
+} from './rollout/index.ts';
+export { type RolloutSummary, runRollout } from './rollout-run.ts';
+export { listCheckpoints, type MetricsRow, readMetrics, type SavedCheckpoint } from './run-folder.ts';
+// ONNX Runtime: sessions, tensors that stay where they are, inputs and outputs bound once.
+export {
+  Binding,
+  type Device,
+  type LogSeverity,
+  OrtError,
+  type RuntimeInfo,
+  runtimeInfo,
+  Session,
+  type SessionOptions,
+  type TensorInfo,
+  Value,
+} from './runtime/index.ts';
+export { type TrainSummary, train } from './train.ts';
+export { loadTrainingCheckpoint, saveTrainingCheckpoint, type TrainingCheckpoint } from './train-checkpoint.ts';
+export {
+  buildTreeBatch,
+  type LossRow,
+  type TreeBatch,
+  type TreeBranch,
+  type TreeDocument,
+} from './tree-batch.ts';
+export { type ClipRange, TreeModel, type TreeResult, type WeightValues } from './tree-model.ts';
