@@ -34,6 +34,7 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** How a RolloutWriter begins. */
 export interface RolloutWriterOptions {
   /** Continue FILE.partial, or FILE if it was finished; begin a new file if there is neither. */
   resume?: boolean;

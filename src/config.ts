@@ -51,6 +51,7 @@ const fraction = z.number().min(0).max(1);
 
 const json = option(flag, OUTPUT, 'Print the result as JSON on standard output', { callOnly: true });
 
+/** Settings of `export`. */
 export const exportSchema = z.object({
   checkpoint: option(text, FILES, 'Hugging Face checkpoint: a folder with config.json and *.safetensors', {
     positional: true,
@@ -60,6 +61,7 @@ export const exportSchema = z.object({
   overwrite: option(flag, FILES, 'Replace OUT if an earlier export wrote it'),
   json,
 });
+/** Settings of `export` after checks, as `exportCheckpoint` takes them. */
 export type ExportConfig = Omit<z.output<typeof exportSchema>, 'json'>;
 
 const modelAndData = {
@@ -109,6 +111,7 @@ const machineOptions = {
   documentsPerBatch: option(count.default(4), MACHINE, 'Documents that go through the model at the same time'),
 };
 
+/** Settings of `rollout`. */
 export const rolloutSchema = z.object({
   ...modelAndData,
   out: option(text, FILES, 'Arrow file to create, one row a thought', { path: true }),
@@ -120,6 +123,7 @@ export const rolloutSchema = z.object({
   ...machineOptions,
   json,
 });
+/** Settings of `rollout` after checks, as `runRollout` takes them. */
 export type RolloutConfig = Omit<z.output<typeof rolloutSchema>, 'json'>;
 
 const objectiveOptions = {
@@ -185,6 +189,7 @@ export const trainOptionsSchema = z.object({
 /** The paper gives 0.1 for CPT and nothing for RLP, where no next-token loss would push back against the decay. */
 const WEIGHT_DECAY = { rlp: 0, cpt: 0.1 } as const;
 
+/** Settings of `train` with its checks across settings; `trainSchema.parse({ model, data, run })` fills in the defaults. */
 export const trainSchema = trainOptionsSchema
   .superRefine((options, context) => {
     const refuse = (key: keyof typeof options, message: string) =>
@@ -198,6 +203,7 @@ export const trainSchema = trainOptionsSchema
     }
   })
   .transform((options) => ({ ...options, weightDecay: options.weightDecay ?? WEIGHT_DECAY[options.objective] }));
+/** Settings of `train` after checks, as `train` takes them. */
 export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
 
 export const inspectSchema = z.object({

@@ -17,6 +17,7 @@ export type DType =
   | 'uint8'
   | 'bool';
 
+/** Every array that tensors are seen through. */
 export type TypedArray =
   | Float32Array
   | Float64Array
@@ -59,7 +60,9 @@ const FACTS: Record<DType, DTypeFacts> = {
 
 const BY_ONNX = new Map(Object.entries(FACTS).map(([dtype, facts]) => [facts.onnx, dtype as DType]));
 
+/** Bytes of an element of a tensor. */
 export const bytesPerElement = (dtype: DType): number => FACTS[dtype].bytes;
+/** Class of array through which a tensor is seen: Uint16Array of bits for float16 and bfloat16, BigInt64Array for int64. */
 export const typedArrayFor = (dtype: DType): DTypeFacts['array'] => FACTS[dtype].array;
 export const onnxElementType = (dtype: DType): number => FACTS[dtype].onnx;
 export const isFloat = (dtype: DType): boolean => dtype.includes('float');
@@ -71,6 +74,7 @@ export function dtypeOfOnnx(elementType: number): DType {
   return dtype;
 }
 
+/** bfloat16 bits to float32, exactly. */
 export function bfloat16ToFloat32(bits: Uint16Array): Float32Array {
   const out = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) out[i] = bits[i] << 16;
@@ -92,6 +96,7 @@ export function float32ToBfloat16(values: Float32Array): Uint16Array {
 /** float32 of all 65536 float16 bit patterns: the general conversion costs some 200 ns an element. */
 let float16Values: Float32Array | undefined;
 
+/** float16 bits to float32, exactly. */
 export function float16ToFloat32(bits: Uint16Array): Float32Array {
   float16Values ??= Float32Array.from(new Float16View(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer));
   const out = new Float32Array(bits.length);

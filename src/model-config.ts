@@ -51,6 +51,7 @@ export function parameterShapes(config: ModelConfig): Map<string, readonly numbe
   return shapes;
 }
 
+/** Number of parameters, a tied head counted once. */
 export function parameterCount(config: ModelConfig): number {
   let total = 0;
   for (const shape of parameterShapes(config).values()) total += shape.reduce((a, b) => a * b, 1);

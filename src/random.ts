@@ -87,6 +87,7 @@ const toUniform = (word: number): number => (word >>> 8) / 0x1000000;
 /** Uniform numbers by index: `stream(i)` in [0, 1) with 24 bits, in any order, always the same. */
 export type UniformStream = (index: number) => number;
 
+/** The uniform numbers of these coordinates; streams with different tags are independent. */
 export function uniformStream(seed: Seed, stream: string, ...coordinates: Coordinate[]): UniformStream {
   const word = wordStream(seed, stream, coordinates);
   return (index) => toUniform(word(index));

@@ -1,6 +1,7 @@
 /** How a thought ended: its closing tag, the token limit, or the end-of-sequence token. */
 export type FinishReason = 'closed' | 'length' | 'eos';
 
+/** Every FinishReason. */
 export const FINISH_REASONS: readonly FinishReason[] = ['closed', 'length', 'eos'];
 
 /** `baselineVersion` of a rollout that was scored without a baseline. */

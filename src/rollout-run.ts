@@ -9,6 +9,7 @@ import { payThoughts, toRecords } from './thinking.ts';
 import { ThoughtData } from './thought-data.ts';
 import { TreeModel } from './tree-model.ts';
 
+/** What a call of runRollout wrote. */
 export interface RolloutSummary {
   out: string;
   /** Thoughts written by this call. */

@@ -13,6 +13,7 @@ const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
 /** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
 export type MetricsRow = { step: number } & Record<string, number | string | boolean | null>;
 
+/** A checkpoint of a run. */
 export interface SavedCheckpoint {
   /** Optimizer steps taken when it was written. */
   step: number;

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DType } from './dtypes.ts';
-import { messageOf, UserError } from './errors.ts';
+import { internal, messageOf, UserError } from './errors.ts';
 import {
   fillCheckpointDirectory,
   openCheckpoint,
@@ -22,6 +22,7 @@ import {
 } from './optim/index.ts';
 import { withAtomicDirectory } from './output.ts';
 
+/** A training checkpoint to be. */
 export interface TrainingCheckpoint {
   /** Folder to make. */
   out: string;
@@ -58,8 +59,7 @@ export async function saveTrainingCheckpoint({
   state,
 }: TrainingCheckpoint): Promise<void> {
   const { step, tensors } = session.state();
-  if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16')
-    throw new Error(`internal: weights of ${dtype}`);
+  if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16') throw internal(`weights of ${dtype}`);
   await withAtomicDirectory(
     out,
     async (folder) => {
@@ -92,11 +92,9 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
   const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
     const file = join(folder, fileOf(kind));
     const found = await sha256Of(file);
-    if (found !== sha256[fileOf(kind)]) {
-      throw new UserError(
-        `${file}: damaged (SHA-256 ${found.slice(0, 12)}..., expected ${sha256[fileOf(kind)]?.slice(0, 12)}...); ` +
-          'remove this checkpoint and resume from the one before it',
-      );
+    const expected = sha256[fileOf(kind)];
+    if (found !== expected) {
+      throw damaged(file, `SHA-256 ${found.slice(0, 12)}..., expected ${expected?.slice(0, 12) ?? 'none'}...`);
     }
     const loaded = new Map<string, HostTensor>();
     for (const tensor of (await readSafetensorsHeader(file)).tensors.values()) {
@@ -104,13 +102,13 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
     }
     return loaded;
   };
-  const [weights, exp_avg, exp_avg_sq, ema] = [
-    await read('weights'),
-    await read('exp_avg'),
-    await read('exp_avg_sq'),
-    await read('ema'),
-  ];
-  return { training: { step, tensors: { weights, exp_avg, exp_avg_sq, ema } }, state: objective };
+  const tensors = {
+    weights: await read('weights'),
+    exp_avg: await read('exp_avg'),
+    exp_avg_sq: await read('exp_avg_sq'),
+    ema: await read('ema'),
+  };
+  return { training: { step, tensors }, state: objective };
 }
 
 async function readState(file: string): Promise<StateFile> {
@@ -121,13 +119,16 @@ async function readState(file: string): Promise<StateFile> {
     throw fileError('cannot read', file, thrown);
   }
   try {
-    return JSON.parse(text) as StateFile;
+    const state: Partial<StateFile> | null = JSON.parse(text);
+    if (Number.isSafeInteger(state?.step) && typeof state?.sha256 === 'object') return state as StateFile;
   } catch (thrown) {
-    throw new UserError(
-      `${file}: damaged (${messageOf(thrown)}); remove this checkpoint and resume from the one before it`,
-    );
+    throw damaged(file, messageOf(thrown));
   }
+  throw damaged(file, 'no step and hashes in it');
 }
+
+const damaged = (file: string, how: string): UserError =>
+  new UserError(`${file}: damaged (${how}); remove this checkpoint and resume from the one before it`);
 
 async function sha256Of(file: string): Promise<string> {
   const hash = createHash('sha256');

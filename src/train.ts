@@ -11,6 +11,7 @@ import type { Objective, StepInput, TrainContext } from './train-objective.ts';
 import { rlpObjective } from './train-rlp.ts';
 import { buildTreeBatch } from './tree-batch.ts';
 
+/** What a training run came to. */
 export interface TrainSummary {
   run: string;
   steps: number;

@@ -9,6 +9,7 @@ export interface DataCursor {
   size: number;
 }
 
+/** How a DataLoader goes through its items. */
 export interface LoaderOptions {
   seed: Seed;
   /** Continue from here. */

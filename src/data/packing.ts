@@ -1,5 +1,6 @@
 import { internal } from '../errors.ts';
 
+/** How documents are packed into blocks. */
 export interface PackOptions {
   /** Tokens of a block, at least 2. */
   length: number;

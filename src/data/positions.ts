@@ -18,6 +18,7 @@ export interface PositionRules {
   minContext?: number;
 }
 
+/** What positions are drawn for, and how many. */
 export interface PositionOptions extends PositionRules {
   seed: Seed;
   /** Training step: another step, other uniform positions. */

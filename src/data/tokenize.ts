@@ -2,6 +2,7 @@ import { UserError } from '../errors.ts';
 import { type Document, placeOf } from './document.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
+/** A document as tokens. */
 export interface TokenizedDocument {
   id: string;
   tokens: Int32Array;
@@ -16,6 +17,7 @@ export interface Requirement {
   text: string;
 }
 
+/** Which documents are used, and how much of each. */
 export interface TokenizeOptions {
   /** Keep the first tokens of longer documents. */
   maxContextTokens?: number;
@@ -23,6 +25,7 @@ export interface TokenizeOptions {
   requirement?: Requirement;
 }
 
+/** The documents to use, and what became of the others. */
 export interface TokenizedData {
   documents: TokenizedDocument[];
   /** Tokens of `documents`. */

@@ -23,6 +23,7 @@ export const ARTIFACTS = {
   evalModel: 'eval_model.onnx',
   optimizerModel: 'optimizer_model.onnx',
 } as const;
+/** A graph of an exported model. */
 export type ArtifactName = keyof typeof ARTIFACTS;
 
 type Locate = (name: string) => WeightLocation;

@@ -22,6 +22,7 @@ const COMPANIONS = [
   'chat_template.json',
 ] as const;
 
+/** A Hugging Face directory to be. */
 export interface CheckpointToWrite {
   /** Folder to make; see withAtomicDirectory. */
   out: string;

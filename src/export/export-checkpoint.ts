@@ -8,6 +8,7 @@ import { ARTIFACTS, type ArtifactName, buildArtifact, locateIn } from './artifac
 import { type Checkpoint, checkFinite, openCheckpoint } from './checkpoint.ts';
 import { copyCompanions } from './checkpoint-write.ts';
 
+/** What an export wrote. */
 export interface ExportReport {
   out: string;
   /** Graphs written, with their sizes. */
@@ -17,6 +18,7 @@ export interface ExportReport {
   seconds: number;
 }
 
+/** What to export, and where to. */
 export interface ExportOptions {
   /** Hugging Face directory. */
   checkpoint: string;

@@ -1,6 +1,7 @@
 /** Learning rate over the steps of a run; each rises linearly from 0 over the warm-up first. */
 export type ScheduleName = 'constant' | 'linear' | 'cosine';
 
+/** Course of the learning rate over a run. */
 export interface Schedule {
   name: ScheduleName;
   /** Peak, reached at the end of the warm-up. */

@@ -30,6 +30,7 @@ export interface OptimizerSettings {
   emaDecay: number;
 }
 
+/** What an optimizer step did. */
 export interface OptimizerResult {
   /** Global L2 norm before clipping. */
   gradNorm: number;

@@ -14,6 +14,7 @@ export {
 export { type HorizonReduction, informationGain, score } from './information-gain.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
 
+/** What the reward needs to know of a thought. */
 export interface ScoredThought {
   /** log p_theta(target token | prefix, thought) of the h target tokens, nats, temperature 1. */
   reasonedLogProbs: ArrayLike<number>;
@@ -33,12 +34,14 @@ export interface RewardMetrics {
   information_gain_positive?: number;
 }
 
+/** How rewards are computed, and how errors name a thought. */
 export interface RewardOptions {
   reduction?: HorizonReduction;
   /** How errors name thought `rollout` of group `group`; by default 'group 3, rollout 1'. */
   nameRow?: (group: number, rollout: number) => string;
 }
 
+/** Rewards and advantages by group and thought, and their figures. */
 export interface RewardResult {
   /** [B][G] float64, nats. */
   reward: Float64Array[];

@@ -23,6 +23,7 @@ export interface Thought {
   reasonedLogProbs: number[];
 }
 
+/** The tokens around a thought, and when it ends. */
 export interface ThoughtRules {
   open: number;
   close: number;

@@ -14,6 +14,7 @@ export interface RolloutDocument {
   positions: readonly number[];
 }
 
+/** How thoughts are sampled. */
 export interface RolloutOptions extends ThoughtRules {
   /** Thoughts a position. */
   groupSize: number;

@@ -3,6 +3,7 @@ import { deviceAllocator } from './device.ts';
 import { environment } from './environment.ts';
 import { availableProviders } from './providers.ts';
 
+/** What ONNX Runtime is here. */
 export interface RuntimeInfo {
   /** ONNX Runtime's version. */
   version: string;

@@ -18,6 +18,7 @@ export interface TensorInfo {
   dims: (number | string)[];
 }
 
+/** How a model is loaded and run. */
 export interface SessionOptions {
   device?: Device;
   /** Threads inside an operator; by default one per physical core. */
