@@ -12,8 +12,11 @@ export interface CacheShape {
   branchCapacity: number;
 }
 
-/** Branch caches start with this many tokens and double: every step reads all of them. */
-const FIRST_BRANCH_CAPACITY = 32;
+/**
+ * Branch caches start with this many tokens, and grow by a quarter rounded up to as many: every step reads all of a cache,
+ * used or not, and that is what the attention costs.
+ */
+const BRANCH_BUCKET = 32;
 
 /** What the step graph takes and gives by live row; live views of native memory. */
 export interface RowArrays {
@@ -55,7 +58,7 @@ export class RolloutBuffers implements Disposable {
   constructor(model: RolloutModel, shape: CacheShape, temperature: number) {
     this.shape = shape;
     this.#model = model;
-    this.#branchCapacity = Math.min(FIRST_BRANCH_CAPACITY, shape.branchCapacity);
+    this.#branchCapacity = Math.min(BRANCH_BUCKET, shape.branchCapacity);
     const { documents: D, rowsPerDocument: S, trunkCapacity: P } = shape;
     const { numKvHeads: K, headDim: d, numLayers, device } = model;
     this.#step = model.step.bind();
@@ -162,7 +165,8 @@ export class RolloutBuffers implements Disposable {
   }
 
   #growBranches(): void {
-    this.#branchCapacity = Math.min(2 * this.#branchCapacity, this.shape.branchCapacity);
+    const grown = Math.ceil((1.25 * this.#branchCapacity) / BRANCH_BUCKET) * BRANCH_BUCKET;
+    this.#branchCapacity = Math.min(grown, this.shape.branchCapacity);
     for (const [name, cache] of this.#branch) {
       this.#branch.set(name, lengthened(cache, this.#branchCapacity));
       cache.dispose();

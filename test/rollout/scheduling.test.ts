@@ -121,7 +121,7 @@ test('the trunk cache does not grow with positions or group size; branch caches 
     for (const [tokens, capacity] of [
       [32, 32],
       [33, 64],
-      [65, 100],
+      [65, 96],
       [100, 100],
     ]) {
       await buffers.step(1, tokens);
