@@ -7,6 +7,9 @@ export interface RolloutGraphs {
   step: string | Uint8Array;
 }
 
+/** The prefill graph ends before the final norm: it has no initializers of these names to replace. */
+const HEAD_WEIGHTS = ['model.norm.weight', 'lm_head.weight'];
+
 /** The prefill and step sessions, and what their signatures say about the model. */
 export class RolloutModel implements Disposable {
   readonly prefill: Session;
@@ -36,7 +39,9 @@ export class RolloutModel implements Disposable {
   static async create(graphs: RolloutGraphs, options: SessionOptions = {}): Promise<RolloutModel> {
     const sessions: Session[] = [];
     try {
-      const prefill = await Session.create(graphs.prefill, options);
+      const initializers = new Map(options.initializers);
+      for (const name of HEAD_WEIGHTS) initializers.delete(name);
+      const prefill = await Session.create(graphs.prefill, { ...options, initializers });
       sessions.push(prefill);
       const step = await Session.create(graphs.step, options);
       sessions.push(step);
