@@ -1,0 +1,100 @@
+import { type ExecFileOptions, execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+/**
+ * The package as others get it: built, packed, unpacked into a project of its own, and run by plain Node.js. Only the
+ * dependencies that package.json declares are there.
+ */
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** Documents whose ```js blocks are whole programs, in the order in which they build on each other. */
+const DOCUMENTS = ['library.md', 'arrow-schema.md', 'artifacts.md'];
+
+const execute = promisify(execFile);
+// npm and npx are scripts on Windows, which only a shell can start.
+const npm = (args: string[], options: ExecFileOptions) =>
+  execute('npm', args, { ...options, shell: process.platform === 'win32' });
+
+interface PackReport {
+  filename: string;
+  /** Bytes of the tarball. */
+  size: number;
+  files: { path: string }[];
+}
+
+let project: string;
+let report: PackReport;
+const inProject = (file: string, ...args: string[]) => execute(process.execPath, [file, ...args], { cwd: project });
+const installed = (path: string) => join(project, 'node_modules/rlp-ort', path);
+
+beforeAll(async () => {
+  project = await mkdtemp(join(tmpdir(), 'rlp-ort-package-'));
+  await npm(['run', 'build'], { cwd: ROOT });
+  const { stdout } = await npm(['pack', '--ignore-scripts', '--json', '--pack-destination', project], { cwd: ROOT });
+  [report] = JSON.parse(String(stdout));
+  await mkdir(installed(''), { recursive: true });
+  await execute('tar', ['-xzf', report.filename, '--strip-components=1', '-C', 'node_modules/rlp-ort'], {
+    cwd: project,
+  });
+  const { dependencies, optionalDependencies } = JSON.parse(await readFile(installed('package.json'), 'utf8'));
+  // @types/node is for type checking; every TypeScript project for Node.js has it.
+  for (const name of [...Object.keys({ ...dependencies, ...optionalDependencies }), '@types/node']) {
+    const link = join(project, 'node_modules', name);
+    await mkdir(dirname(link), { recursive: true });
+    await symlink(join(ROOT, 'node_modules', name), link, 'junction');
+  }
+  await writeFile(join(project, 'package.json'), '{ "type": "module" }\n');
+});
+
+afterAll(() => rm(project, { recursive: true, force: true }));
+
+test('holds the program, its types, the tiny model and the documents, and nothing else', () => {
+  const paths = report.files.map(({ path }) => path);
+  const expected = ['dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js', 'LICENSE', 'README.md', 'docs/method.md'];
+  expect(paths).toEqual(expect.arrayContaining([...expected, 'models/tiny-qwen3/model.safetensors']));
+  expect(paths.filter((path) => !/^(dist|models|docs)\/|^(LICENSE|README\.md|package\.json)$/.test(path))).toEqual([]);
+  expect(report.size).toBeLessThan(8e6);
+});
+
+test('every module loads', async () => {
+  const modules = report.files.map(({ path }) => path).filter((path) => path.endsWith('.js'));
+  const imports = modules.map((path) => `await import('./node_modules/rlp-ort/${path}');`);
+  await writeFile(join(project, 'load.js'), `${imports.join('\n')}\nconsole.log('loaded');\n`);
+  expect((await inProject('load.js')).stdout).toBe('loaded\n');
+});
+
+test('the command line', async () => {
+  const main = 'node_modules/rlp-ort/dist/cli/main.js';
+  expect(await readFile(installed('dist/cli/main.js'), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+  expect((await inProject(main, '--help')).stdout).toMatch(/rlp-ort rollout +Let a model think/);
+  expect((await inProject(main, '--version')).stdout).toBe(
+    `${JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')).version}\n`,
+  );
+  expect(JSON.parse((await inProject(main, 'doctor', '--json')).stdout)).toMatchObject({ ok: true });
+});
+
+test('the programs in the documents pass the type checker and run', async () => {
+  const programs: string[] = [];
+  for (const document of DOCUMENTS) {
+    const text = await readFile(installed(`docs/${document}`), 'utf8');
+    for (const [, program] of text.matchAll(/^```js\n(.*?)^```$/gms)) {
+      const name = `${document.replace('.md', '')}-${programs.length + 1}`;
+      programs.push(name);
+      await writeFile(join(project, `${name}.js`), program);
+      await writeFile(join(project, `${name}.ts`), program);
+    }
+  }
+  expect(programs.length).toBeGreaterThanOrEqual(DOCUMENTS.length);
+
+  const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node'];
+  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+  const checked = await inProject(tsc, ...options, ...programs.map((name) => `${name}.ts`)).catch(
+    (error: { stdout: string }) => error,
+  );
+  expect(checked.stdout).toBe('');
+  for (const name of programs) await inProject(`${name}.js`);
+}, 120_000);
