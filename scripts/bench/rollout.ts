@@ -1,24 +1,8 @@
-import { type ModelConfig, parameterCount } from '../../src/model-config.ts';
+import { parameterCount } from '../../src/model-config.ts';
 import { type RolloutDocument, RolloutEngine, type RolloutOptions } from '../../src/rollout/index.ts';
 import { randomWeights, rolloutGraphs } from '../../test/fixtures/tiny-model.ts';
 import { gemmRoofline, modelRoofline, ROOFLINE_ROWS } from './gemm-roofline.ts';
-
-/** The 29 M parameters of the measurements in the log: weights are random, so only the shape matters. */
-const MODEL_29M: ModelConfig = {
-  modelType: 'qwen3',
-  vocabSize: 8192,
-  hiddenSize: 512,
-  intermediateSize: 1536,
-  numLayers: 8,
-  numHeads: 8,
-  numKvHeads: 4,
-  headDim: 64,
-  rmsNormEps: 1e-6,
-  ropeTheta: 1_000_000,
-  maxPositions: 4096,
-  tieWordEmbeddings: true,
-  attentionBias: false,
-};
+import { MODEL_29M } from './model-29m.ts';
 
 const PREFIX = 128;
 const NEW_TOKENS = 64;
