@@ -97,4 +97,11 @@ test('the programs in the documents pass the type checker and run', async () => 
   );
   expect(checked.stdout).toBe('');
   for (const name of programs) await inProject(`${name}.js`);
+
+  // The run of the first program: what it logged is explained.
+  const explained = await readFile(installed('docs/metrics.md'), 'utf8');
+  const rows = (await readFile(join(project, 'run/metrics.jsonl'), 'utf8')).trim().split('\n');
+  const logged = new Set(rows.flatMap((row) => Object.keys(JSON.parse(row))));
+  expect(logged).toContain('eval/information_gain');
+  expect([...logged].filter((name) => !explained.includes(`\`${name}\``))).toEqual([]);
 }, 120_000);
