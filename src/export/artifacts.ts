@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { internal } from '../errors.ts';
 import type { ModelConfig } from '../model-config.ts';
 import { parameterShapes } from '../model-config.ts';
 import { GraphBuilder } from './builder.ts';
@@ -63,21 +64,23 @@ export function buildArtifact(name: ArtifactName, config: ModelConfig, locate: L
 export function locateIn(tensors: ReadonlyMap<string, TensorLocation>): Locate {
   return (name) => {
     const tensor = tensors.get(name);
-    if (tensor === undefined) throw new Error(`internal: the checkpoint has no tensor ${name}`);
+    if (tensor === undefined) throw internal(`the checkpoint has no tensor ${name}`);
     const { dtype, shape, file, offset, byteLength } = tensor;
     return { dtype, shape, location: basename(file), offset, length: byteLength };
   };
 }
 
 /**
- * The rollout graphs with float32 weights that exist in no file: every weight must be given when the session is created
- * (SessionOptions.initializers). For rollouts under weights in training, whatever the checkpoint's dtype.
+ * The rollout graphs with float32 weights that exist in no file: every weight of a graph must be given when its session is
+ * created (SessionOptions.initializers), which copies it. Prefill ends before the head, so it has no `model.norm.weight`
+ * and no `lm_head.weight`, and ONNX Runtime refuses values for them. For rollouts under weights in training, whatever the
+ * checkpoint's dtype.
  */
 export function trainingRolloutGraphs(config: ModelConfig): { prefill: Uint8Array; step: Uint8Array } {
   const shapes = parameterShapes(config);
   const locate: Locate = (name) => {
     const shape = shapes.get(name);
-    if (shape === undefined) throw new Error(`internal: the model has no weight ${name}`);
+    if (shape === undefined) throw internal(`the model has no weight ${name}`);
     const length = 4 * shape.reduce((a, b) => a * b, 1);
     return { dtype: 'float32', shape, location: 'given-at-session-creation', offset: 0, length };
   };

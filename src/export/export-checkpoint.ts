@@ -1,7 +1,7 @@
 import { constants, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { DType } from '../dtypes.ts';
-import { UserError } from '../errors.ts';
+import { internal, UserError } from '../errors.ts';
 import { parameterCount } from '../model-config.ts';
 import { checkOutputPath, withAtomicDirectory } from '../output.ts';
 import { ARTIFACTS, type ArtifactName, buildArtifact, locateIn } from './artifacts.ts';
@@ -78,6 +78,6 @@ export async function writeArtifacts(
 /** The dtype of the checkpoint's matrices. */
 export function dtypeOf(checkpoint: Checkpoint): DType {
   const embedding = checkpoint.tensors.get('model.embed_tokens.weight');
-  if (embedding === undefined) throw new Error('internal: a checkpoint without an embedding');
+  if (embedding === undefined) throw internal('a checkpoint without an embedding');
   return embedding.dtype;
 }

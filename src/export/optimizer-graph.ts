@@ -8,8 +8,8 @@ import type { Shape, Value } from './ir.ts';
  * Inputs, float32: for every weight NAME, NAME.grad, NAME.exp_avg, NAME.exp_avg_sq, NAME.ema; scalars learning_rate, beta1,
  * beta2, epsilon, weight_decay, max_grad_norm (0: no clipping), bias_correction1 and 2 (1 - beta^t), ema_decay.
  * Outputs: NAME.out, NAME.exp_avg.out, NAME.exp_avg_sq.out, NAME.ema.out, to be bound onto the inputs; grad_norm float32 [],
- * the global L2 norm before clipping; applied bool []: false when the norm is not finite, and then every state output is its
- * input bit for bit.
+ * the global L2 norm before clipping; applied bool []: false when the norm is not finite, and then every state output equals
+ * its input exactly (only the sign of a zero may differ). epsilon must not be 0.
  *
  * With s = min(1, max_grad_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ has it:
  *   m' = beta1 m + (1 - beta1) s g          v' = beta2 v + (1 - beta2) (s g)^2

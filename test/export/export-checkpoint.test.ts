@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
@@ -72,6 +72,22 @@ describe.each(NAMES)('export of %s', (name, dtype) => {
       expect(read(folder.in('second'), file).equals(read(folder.in('first'), file)), file).toBe(true);
     }
   });
+});
+
+it('takes a folder of links, as the Hugging Face cache has them, and writes files', async () => {
+  using folder = temporaryFolder();
+  const links = folder.in('links');
+  mkdirSync(links);
+  const source = golden('sharded-bfloat16');
+  for (const [i, file] of readdirSync(source).entries()) {
+    writeFileSync(folder.in(`blob-${i}`), read(source, file));
+    symlinkSync(folder.in(`blob-${i}`), join(links, file));
+  }
+  const out = folder.in('out');
+  await exportCheckpoint({ checkpoint: links, out });
+  for (const file of readdirSync(source)) expect(lstatSync(join(out, file)).isFile(), file).toBe(true);
+  const session = await ort.InferenceSession.create(join(out, 'model.onnx'));
+  await session.release();
 });
 
 describe('an export that cannot be', () => {
