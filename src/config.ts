@@ -84,7 +84,7 @@ const thoughtOptions = {
   positionStrategy: option(
     z.enum(['uniform', 'column', 'every']).default('uniform'),
     THOUGHTS,
-    'uniform: K at random; column: K of those in the data (column `positions`); every: all',
+    'uniform: K at random; column: those that the data lists (column `positions`); every: all',
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
