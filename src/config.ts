@@ -89,6 +89,17 @@ const thoughtOptions = {
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
   temperature: option(z.number().min(0).default(0.7), THOUGHTS, 'Sampling temperature; 0 takes the likeliest token'),
+  topK: option(z.int().min(0).default(0), THOUGHTS, 'Sample among this many of the likeliest tokens; 0 for all'),
+  topP: option(
+    z.number().gt(0).max(1).default(1),
+    THOUGHTS,
+    'Sample among the likeliest tokens that have this much of the probability; 1 for all',
+  ),
+  minP: option(
+    fraction.default(0),
+    THOUGHTS,
+    'Sample among tokens at least this fraction as likely as the likeliest; 0 for all',
+  ),
   thinkOpen: option(text.default('<think>'), THOUGHTS, 'Text that opens a thought'),
   thinkClose: option(text.default('</think>'), THOUGHTS, 'Text that closes a thought'),
   seed: option(z.int().min(0).default(0), RUN, 'Same seed, same thoughts, whatever the batching and the threads'),

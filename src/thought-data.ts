@@ -22,6 +22,9 @@ export interface ThoughtSettings {
   maxThoughtTokens: number;
   horizon: number;
   temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
   thinkOpen: string;
   thinkClose: string;
   seed: number;
@@ -78,11 +81,12 @@ export class ThoughtData {
   }
 
   rolloutOptions(step: number): RolloutOptions {
-    const { groupSize, maxThoughtTokens, horizon, temperature, seed, documentsPerBatch, slots } = this.#settings;
+    const { groupSize, maxThoughtTokens, horizon, temperature, topK, topP, minP, seed, documentsPerBatch, slots } =
+      this.#settings;
     return {
       ...this.#think,
       endOfText: this.tokenizer.eosId === undefined ? [] : [this.tokenizer.eosId],
-      ...{ groupSize, maxThoughtTokens, horizon, temperature, seed, step, documentsPerBatch },
+      ...{ groupSize, maxThoughtTokens, horizon, temperature, topK, topP, minP, seed, step, documentsPerBatch },
       rowsPerDocument: slots ?? Number.POSITIVE_INFINITY,
     };
   }

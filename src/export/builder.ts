@@ -145,6 +145,8 @@ export class GraphBuilder {
   tanh = (x: Value): Value => this.#one('Tanh', [x]);
   softplus = (x: Value): Value => this.#one('Softplus', [x]);
   relu = (x: Value): Value => this.#one('Relu', [x]);
+  /** x where x > alpha, else 0. */
+  thresholdedRelu = (x: Value, alpha: number): Value => this.#one('ThresholdedRelu', [x], { alpha: { float: alpha } });
   cos = (x: Value): Value => this.#one('Cos', [x]);
   sin = (x: Value): Value => this.#one('Sin', [x]);
   cast = (x: Value, to: DType): Value => (x.dtype === to ? x : this.#one('Cast', [x], { to }));
@@ -186,6 +188,11 @@ export class GraphBuilder {
   cumsum = (x: Value, axis: number): Value => this.#one('CumSum', [x], { axis });
   argmax = (x: Value, axis: number, keepdims = true): Value =>
     this.#one('ArgMax', [x], { axis, keepdims: Number(keepdims) });
+  /** The k largest along an axis, largest first: k int64 [1] at run time, `size` the dim it makes. */
+  topK(x: Value, k: Value, axis: number, size: Dim): Value {
+    const at = normalizeAxis(axis, x.rank);
+    return this.node('TopK', [x, k], { axis: at, largest: 1, sorted: 1 }, [x.shape.with(at, size)])[0];
+  }
 
   transpose = (x: Value, perm: readonly number[]): Value => this.#one('Transpose', [x], { perm });
   unsqueeze = (x: Value, axes: readonly number[]): Value => this.#one('Unsqueeze', [x], { axes });

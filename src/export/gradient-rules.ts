@@ -90,6 +90,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   // d log(1 + exp x) = sigmoid(x) dx
   Softplus: unary((b, dy, x) => b.mul(dy, b.sigmoid(x))),
   // d max(x, 0) = [x > 0] dx, 0 at 0
+  ThresholdedRelu: 'missing',
   Relu: unary((b, dy, _x, y) => b.where(b.greater(y, 0), dy, 0)),
   // d(cos x) = -sin(x) dx
   Cos: unary((b, dy, x) => b.neg(b.mul(dy, b.sin(x)))),
@@ -132,6 +133,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
     () => b.node('CumSum', [dy], { ...attributes, reverse: 1 - intAttribute(attributes, 'reverse', 0) })[0],
   ]),
   ArgMax: 'stops',
+  TopK: 'missing',
 
   Reshape: single(({ b, x: [x], dy }) => [() => reshapeLike(b, dy, x)]),
   // The accumulator sums over what was repeated.

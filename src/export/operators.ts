@@ -135,6 +135,8 @@ export const OPERATORS = {
   Tanh: floatOnly,
   Softplus: floatOnly,
   Relu: floatOnly,
+  /** x where x > alpha, else 0. */
+  ThresholdedRelu: floatOnly,
   Cos: floatOnly,
   Sin: floatOnly,
   Cast: {
@@ -176,6 +178,16 @@ export const OPERATORS = {
       const axis = normalizeAxis(int(attributes, 'axis'), x.shape.length);
       const keep = int(attributes, 'keepdims', 1) === 1;
       return [{ dtype: 'int64', shape: x.shape.flatMap((dim, i) => (i !== axis ? [dim] : keep ? [1] : [])) }];
+    },
+  },
+  /** Inputs: x, k (int64 [1]); outputs: the k largest along the axis and their indices, of the declared shape. */
+  TopK: {
+    infer: ([x, k], _attributes, [shape]) => {
+      demandDtype(k, 'int64', 'k');
+      return [
+        { dtype: x.dtype, shape },
+        { dtype: 'int64', shape },
+      ];
     },
   },
 

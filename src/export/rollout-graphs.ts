@@ -10,7 +10,7 @@ import {
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
 import type { Value } from './ir.ts';
 import { multiplyDims } from './ir.ts';
-import { sampleTokens } from './sampling.ts';
+import { likeliestTokens, logProbsOf, sampleTokens } from './sampling.ts';
 
 /**
  * `rollout_prefill.onnx`: chunks of document trunks into the trunk caches, in place.
@@ -56,7 +56,8 @@ export function buildPrefill(context: DecoderContext): void {
  * and 0: what is written there nobody sees.
  * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
  * For N chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
- * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and temperature float32 [], 0 for greedy.
+ * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and for all of them temperature float32 [], 0 for greedy;
+ * top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see sampleTokens and Truncation).
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
@@ -102,15 +103,20 @@ export function buildStep(context: DecoderContext): void {
   const headRows = b.input('head_rows', 'int64', ['N']);
   const targets = b.input('target_ids', 'int64', ['N']);
   const uniforms = b.input('uniforms', 'float32', ['N']);
-  const temperature = b.input('temperature', 'float32', []);
+  const sampling = {
+    temperature: b.input('temperature', 'float32', []),
+    topK: b.input('top_k', 'int64', []),
+    topP: b.input('top_p', 'float32', []),
+    minP: b.input('min_p', 'float32', []),
+  };
   const logits = lmHead(context, b.gather(hidden, headRows)); // (N, V)
-  const logProbs = b.logSoftmax(logits);
-  const pick = (table: Value, tokens: Value) => b.squeeze(b.gatherElements(table, b.unsqueeze(tokens, [1]), 1), [1]); // (N, V) -> (N)
-  const { tokens, logProbs: samplingLogProbs } = sampleTokens(b, logits, uniforms, temperature);
-  b.output('sampled_ids', tokens);
-  b.output('sampled_log_probs', pick(logProbs, tokens));
-  b.output('sampling_log_probs', samplingLogProbs);
-  b.output('target_log_probs', pick(logProbs, targets));
+  const likeliest = likeliestTokens(b, logits);
+  const logProbs = logProbsOf(b, logits, likeliest);
+  const sampled = sampleTokens(b, logits, likeliest, uniforms, sampling);
+  b.output('sampled_ids', sampled.tokens);
+  b.output('sampled_log_probs', logProbs(sampled.tokens));
+  b.output('sampling_log_probs', sampled.logProbs);
+  b.output('target_log_probs', logProbs(targets));
 }
 
 function cacheInputs({ builder: b, config }: DecoderContext, name: string, shape: readonly (number | string)[]) {

@@ -1,49 +1,111 @@
 import type { GraphBuilder } from './builder.ts';
 import type { Value } from './ir.ts';
+import { Truncation, type TruncationInputs } from './truncation.ts';
+
+/** How tokens are drawn; scalars of a run. */
+export interface SamplingInputs extends TruncationInputs {
+  /** float32 []: of the softmax; 0 takes the likeliest token. */
+  temperature: Value;
+}
 
 /**
- * Draws one token a row by inverting the CDF of softmax(logits / temperature) at a given uniform; the most likely token
- * when the temperature is 0.
+ * Draws one token a row by inverting the CDF of softmax(logits / temperature), truncated, at a given uniform; the
+ * likeliest token when the temperature is 0. A token of probability 0 is never drawn.
  *
- * The vocabulary is cut into blocks: the block is found on block sums, the token inside it. So only cheap reductions
- * touch the whole vocabulary, and cumulative sums stay short (CUDA's CumSum is quadratic in its axis).
+ * The vocabulary is cut into blocks: a block is found on block sums, the token inside it. So cumulative sums stay short
+ * (CUDA's CumSum is quadratic in its axis), and only operators with fast kernels on the CPU touch the whole vocabulary:
+ * softmax, products, sums and maxima, but not ArgMax, Where or LogSoftmax, which cost ten times as much.
  * @param logits float32 [N, V]
+ * @param likeliest int64 [N, 1], of likeliestTokens
  * @param uniforms float32 [N] in [0, 1)
- * @param temperature float32 []
  * @returns tokens int64 [N]; logProbs float32 [N] under the distribution drawn from (0 for greedy)
  */
 export function sampleTokens(
   b: GraphBuilder,
   logits: Value,
+  likeliest: Value,
   uniforms: Value,
-  temperature: Value,
+  inputs: SamplingInputs,
 ): { tokens: Value; logProbs: Value } {
-  const [rows, vocabulary] = logits.shape;
-  const block = blockSize(Number(vocabulary));
-  const blocks = Number(vocabulary) / block;
-  const greedy = b.equal(temperature, 0);
-  const probabilities = b.softmax(b.div(logits, b.where(greedy, b.scalar('float32', 1), temperature))); // (N, V)
+  const greedy = b.equal(inputs.temperature, 0);
+  const blocks = new Blocks(b, logits);
+  const scaled = b.div(logits, b.where(greedy, b.scalar('float32', 1), inputs.temperature));
+  const probabilities = b.softmax(scaled); // (N, V)
+  const most = b.gatherElements(probabilities, likeliest, 1); // (N, 1)
+  const truncation = new Truncation(b, probabilities, most, inputs, b.not(greedy));
 
-  const blockMass = b.reduceSum(b.reshape(probabilities, [rows, blocks, block]), [-1], false); // (N, blocks)
+  const blockMass = truncation.masses(probabilities, (masses) => b.reduceSum(blocks.split(masses), [2], false)); // (N, blocks)
   const cumulative = b.cumsum(blockMass, 1);
-  const total = b.slice(cumulative, 1, blocks - 1, blocks); // (N, 1)
+  const total = b.slice(cumulative, 1, blocks.count - 1, blocks.count); // (N, 1)
   const threshold = b.mul(b.unsqueeze(uniforms, [1]), total); // (N, 1): a rounded total moves no mass to nowhere
   const chosen = firstAbove(b, cumulative, blockMass, threshold); // (N, 1)
 
-  const rowOffset = b.mul(b.unsqueeze(b.range(rows), [1]), blocks); // (N, 1)
-  const inside = b.gather(b.reshape(probabilities, ['N*blocks', block]), b.squeeze(b.add(rowOffset, chosen), [1])); // (N, block)
+  const inside = truncation.masses(blocks.pick(probabilities, chosen)); // (N, block)
   const before = b.sub(b.gatherElements(cumulative, chosen, 1), b.gatherElements(blockMass, chosen, 1));
   const offset = firstAbove(b, b.add(b.cumsum(inside, 1), before), inside, threshold);
-  const drawn = b.add(b.mul(chosen, block), offset); // (N, 1)
 
-  const tokens = b.where(greedy, b.argmax(logits, 1), drawn);
-  const logProbs = b.where(greedy, b.scalar('float32', 0), b.log(b.gatherElements(probabilities, tokens, 1)));
-  return { tokens: b.squeeze(tokens, [1]), logProbs: b.squeeze(logProbs, [1]) };
+  const tokens = b.where(greedy, likeliest, blocks.index(chosen, offset)); // (N, 1)
+  const logProbs = b.log(b.div(b.gatherElements(inside, offset, 1), total));
+  return {
+    tokens: b.squeeze(tokens, [1]),
+    logProbs: b.squeeze(b.where(greedy, b.scalar('float32', 0), logProbs), [1]),
+  };
+}
+
+/** Index [N, 1] of the largest logit of each row, the first of equals. */
+export function likeliestTokens(b: GraphBuilder, logits: Value): Value {
+  const blocks = new Blocks(b, logits);
+  const chosen = b.argmax(b.reduceMax(blocks.split(logits), [2], false), 1); // (N, 1)
+  return blocks.index(chosen, b.argmax(blocks.pick(logits, chosen), 1));
+}
+
+/**
+ * Log-probs float32 [N] at temperature 1 of given tokens int64 [N], as a function. log sum exp(logits) is read off the
+ * likeliest token, whose probability has the smallest relative error; NaN where a logit of the row is NaN.
+ * @param logits float32 [N, V]
+ * @param likeliest int64 [N, 1]
+ */
+export function logProbsOf(b: GraphBuilder, logits: Value, likeliest: Value): (tokens: Value) => Value {
+  const of = (table: Value, tokens: Value) => b.gatherElements(table, tokens, 1); // (N, 1)
+  const logSum = b.sub(of(logits, likeliest), b.log(of(b.softmax(logits), likeliest)));
+  return (tokens) => b.squeeze(b.sub(of(logits, b.unsqueeze(tokens, [1])), logSum), [1]);
+}
+
+/** A table [N, V] as [N, count, size]. */
+class Blocks {
+  readonly count: number;
+  readonly #size: number;
+  readonly #b: GraphBuilder;
+  readonly #table: Value;
+
+  constructor(b: GraphBuilder, table: Value) {
+    const vocabulary = Number(table.shape[1]);
+    this.#b = b;
+    this.#table = table;
+    this.#size = blockSize(vocabulary);
+    this.count = vocabulary / this.#size;
+  }
+
+  /** [n, V] -> [n, count, size] */
+  split(table: Value): Value {
+    return this.#b.reshape(table, [table.shape[0], this.count, this.#size]);
+  }
+
+  /** Block chosen[n] of each row: [N, V], [N, 1] -> [N, size] */
+  pick(table: Value, chosen: Value): Value {
+    const b = this.#b;
+    const firstBlock = b.mul(b.unsqueeze(b.range(this.#table.shape[0]), [1]), this.count); // (N, 1)
+    return b.gather(b.reshape(table, ['N*blocks', this.#size]), b.squeeze(b.add(firstBlock, chosen), [1]));
+  }
+
+  index(block: Value, offset: Value): Value {
+    return this.#b.add(this.#b.mul(block, this.#size), offset);
+  }
 }
 
 /**
  * Index [N, 1] of the first entry with mass whose cumulative mass exceeds the threshold; where rounding leaves none, the
- * last entry with mass. An entry of probability zero is never chosen.
+ * last entry with mass. An entry without mass is never chosen.
  */
 function firstAbove(b: GraphBuilder, cumulative: Value, mass: Value, threshold: Value): Value {
   const hasMass = b.greater(mass, 0);

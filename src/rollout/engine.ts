@@ -6,6 +6,7 @@ import { Lane, type LiveRow } from './lane.ts';
 import { Lookahead } from './lookahead.ts';
 import { RolloutBuffers } from './rollout-buffers.ts';
 import { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
+import { assertSampling, type Sampling } from './sampling.ts';
 
 /** A document and the positions (token indices t >= 1, t + horizon <= tokens) before which to think. */
 export interface RolloutDocument {
@@ -15,13 +16,11 @@ export interface RolloutDocument {
 }
 
 /** How thoughts are sampled. */
-export interface RolloutOptions extends ThoughtRules {
+export interface RolloutOptions extends ThoughtRules, Sampling {
   /** Thoughts a position. */
   groupSize: number;
   /** Target tokens scored after a thought. */
   horizon: number;
-  /** Of the softmax; 0 is greedy. */
-  temperature: number;
   seed: Seed;
   /** Training step; 0 outside training. */
   step: number;
@@ -117,7 +116,7 @@ export class RolloutEngine implements Disposable {
         trunkCapacity: Math.ceil(Math.max(...first.map(trunkLength)) / TRUNK_BUCKET) * TRUNK_BUCKET,
         branchCapacity: BranchRow.capacity(options.maxThoughtTokens, options.horizon),
       },
-      options.temperature,
+      options,
     );
     const lanes: (Lane<RolloutDocument> | undefined)[] = Array.from({ length: D }, () => undefined);
     const unfinished: Lane<RolloutDocument>[] = []; // in the order given
@@ -213,8 +212,7 @@ async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Prom
 }
 
 function assertOptions(options: RolloutOptions): void {
-  const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, temperature, prefillChunk } =
-    options;
+  const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk } = options;
   const counts = { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk };
   for (const [name, count] of Object.entries(counts)) {
     const unlimited = name === 'rowsPerDocument' && count === Number.POSITIVE_INFINITY;
@@ -222,9 +220,7 @@ function assertOptions(options: RolloutOptions): void {
       throw new UserError(`rollout option ${name} is ${count}: expected an integer of at least 1`);
     }
   }
-  if (!(temperature >= 0 && Number.isFinite(temperature))) {
-    throw new UserError(`rollout option temperature is ${temperature}: expected a number of at least 0 (0 is greedy)`);
-  }
+  assertSampling(options);
 }
 
 function assertPositions({ id, tokens, positions }: RolloutDocument, horizon: number): void {

@@ -1,6 +1,7 @@
 import type { DType } from '../dtypes.ts';
 import { type Binding, type Device, Value } from '../runtime/index.ts';
 import type { RolloutModel } from './rollout-model.ts';
+import type { Sampling } from './sampling.ts';
 
 /** Sizes of the caches of one wave of documents. */
 export interface CacheShape {
@@ -55,7 +56,7 @@ export class RolloutBuffers implements Disposable {
   readonly trunkLength: BigInt64Array;
   readonly writeIndex: BigInt64Array;
 
-  constructor(model: RolloutModel, shape: CacheShape, temperature: number) {
+  constructor(model: RolloutModel, shape: CacheShape, sampling: Sampling) {
     this.shape = shape;
     this.#model = model;
     this.#branchCapacity = Math.min(BRANCH_BUCKET, shape.branchCapacity);
@@ -78,7 +79,13 @@ export class RolloutBuffers implements Disposable {
     this.slotRows = bySlot('slot_rows');
     this.trunkLength = bySlot('trunk_length');
     this.writeIndex = bySlot('write_index');
-    this.#step.input('temperature', this.#own(Value.from('float32', [], [temperature])));
+    const { temperature, topK = 0, topP = 1, minP = 0 } = sampling;
+    const scalar = (name: string, dtype: DType, value: number) =>
+      this.#step.input(name, this.#own(Value.from(dtype, [], [value])));
+    scalar('temperature', 'float32', temperature);
+    scalar('top_k', 'int64', topK);
+    scalar('top_p', 'float32', topP);
+    scalar('min_p', 'float32', minP);
   }
 
   /** Bytes of the trunk and branch caches as they are now. */

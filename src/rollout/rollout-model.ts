@@ -24,7 +24,15 @@ export class RolloutModel implements Disposable {
     this.step = step;
     this.device = device;
     assertGraph('prefill', prefill, ['input_ids', 'position_ids', 'write_index', 'trunk.0.key']);
-    assertGraph('step', step, ['input_ids', 'row_slots', 'slot_rows', 'uniforms', 'trunk.0.key', 'branch.0.key']);
+    assertGraph('step', step, [
+      'input_ids',
+      'row_slots',
+      'slot_rows',
+      'uniforms',
+      'top_k',
+      'trunk.0.key',
+      'branch.0.key',
+    ]);
     this.numLayers = step.inputs.filter(({ name }) => /^trunk\.\d+\.key$/.test(name)).length;
     const cache = step.inputs.find(({ name }) => name === 'trunk.0.key');
     const [, heads, , width] = cache?.dims ?? [];

@@ -1,23 +1,40 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../src/export/builder.ts';
-import { sampleTokens } from '../../src/export/sampling.ts';
+import { likeliestTokens, logProbsOf, sampleTokens } from '../../src/export/sampling.ts';
 import { Random } from '../../src/random.ts';
 import { float32 } from './decoder-graphs.ts';
 import { openGraph } from './run-graph.ts';
 
+const OFF = { topK: 0, topP: 1, minP: 0 };
+
 /** Draws for one row of logits at many uniforms. */
 async function openSampler(vocabulary: number) {
   const b = new GraphBuilder('sampling');
-  const logits = b.input('logits', 'float32', [1, vocabulary]);
+  const row = b.input('logits', 'float32', [1, vocabulary]);
   const uniforms = b.input('uniforms', 'float32', ['N']);
-  const temperature = b.input('temperature', 'float32', []);
-  const { tokens, logProbs } = sampleTokens(b, b.expand(logits, ['N', vocabulary]), uniforms, temperature);
+  const inputs = {
+    temperature: b.input('temperature', 'float32', []),
+    topK: b.input('top_k', 'int64', []),
+    topP: b.input('top_p', 'float32', []),
+    minP: b.input('min_p', 'float32', []),
+  };
+  const logits = b.expand(row, ['N', vocabulary]);
+  const likeliest = likeliestTokens(b, logits);
+  const { tokens, logProbs } = sampleTokens(b, logits, likeliest, uniforms, inputs);
   b.output('tokens', tokens);
   b.output('log_probs', logProbs);
+  b.output('at_one', logProbsOf(b, logits, likeliest)(tokens));
   const session = await openGraph(b.graph);
-  return async (row: readonly number[], us: readonly number[], t: number) => {
-    const feeds = { logits: float32([1, vocabulary], row), uniforms: float32([us.length], us) };
-    return session.run({ ...feeds, temperature: float32([], [t]) });
+  return async (row: readonly number[], us: readonly number[], t: number, truncation: Partial<typeof OFF> = {}) => {
+    const { topK, topP, minP } = { ...OFF, ...truncation };
+    return session.run({
+      logits: float32([1, vocabulary], row),
+      uniforms: float32([us.length], us),
+      temperature: float32([], [t]),
+      top_k: { dtype: 'int64', dims: [], data: [topK] },
+      top_p: float32([], [topP]),
+      min_p: float32([], [minP]),
+    });
   };
 }
 

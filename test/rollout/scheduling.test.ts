@@ -112,7 +112,7 @@ test('the trunk cache does not grow with positions or group size; branch caches 
   const bytesPerToken = numLayers * 2 * numKvHeads * headDim * 4;
   for (const rowsPerDocument of [1, 16, 64]) {
     const shape = { documents: 2, rowsPerDocument, trunkCapacity: 128, branchCapacity: 100 };
-    using buffers = new RolloutBuffers(model, shape, 1);
+    using buffers = new RolloutBuffers(model, shape, { temperature: 1 });
     expect(buffers.cacheBytes).toEqual({
       trunk: 2 * 128 * bytesPerToken,
       branch: 2 * rowsPerDocument * 32 * bytesPerToken,

@@ -1,0 +1,28 @@
+import { UserError } from '../errors.ts';
+
+/**
+ * The distribution that tokens are drawn from: the softmax at a temperature, cut to its likeliest tokens and renormalised.
+ * The cuts apply in this order, each to what the one before it left; equally likely tokens stay or go together.
+ */
+export interface Sampling {
+  /** Of the softmax; 0 takes the likeliest token, whatever the cuts. */
+  temperature: number;
+  /** Keeps this many of the likeliest tokens; 0 (default) keeps all. */
+  topK?: number;
+  /** In (0, 1]: keeps the fewest likeliest tokens that have this much of the probability; 1 (default) keeps all. */
+  topP?: number;
+  /** In [0, 1]: keeps tokens at least this fraction as likely as the likeliest; 0 (default) keeps all. */
+  minP?: number;
+}
+
+/** Throws UserError where a setting is out of its bounds. */
+export function assertSampling({ temperature, topK = 0, topP = 1, minP = 0 }: Sampling): void {
+  const demand = (holds: boolean, name: string, value: number, expected: string) => {
+    if (!holds) throw new UserError(`rollout option ${name} is ${value}: expected ${expected}`);
+  };
+  const finite = temperature >= 0 && Number.isFinite(temperature);
+  demand(finite, 'temperature', temperature, 'a number of at least 0 (0 is greedy)');
+  demand(Number.isSafeInteger(topK) && topK >= 0, 'topK', topK, 'an integer of at least 0 (0 keeps all tokens)');
+  demand(topP > 0 && topP <= 1, 'topP', topP, 'a number above 0 and at most 1 (1 keeps all tokens)');
+  demand(minP >= 0 && minP <= 1, 'minP', minP, 'a number from 0 to 1 (0 keeps all tokens)');
+}
