@@ -133,6 +133,7 @@ export {
   RolloutEngine,
   type RolloutGraphs,
   type RolloutOptions,
+  type Sampling,
   type Thought,
   type ThoughtRules,
 } from './rollout/index.ts';

@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ARTIFACTS } from '../src/export/artifacts.ts';
+import { Session } from '../src/runtime/index.ts';
 
 /**
  * The package as others get it: built, packed, unpacked into a project of its own, and run by plain Node.js. Only the
@@ -104,4 +106,18 @@ test('the programs in the documents pass the type checker and run', async () => 
   const logged = new Set(rows.flatMap((row) => Object.keys(JSON.parse(row))));
   expect(logged).toContain('eval/information_gain');
   expect([...logged].filter((name) => !explained.includes(`\`${name}\``))).toEqual([]);
+
+  // Its export: every input and output has its place in a table.
+  const artifacts = await readFile(installed('docs/artifacts.md'), 'utf8');
+  const missing = new Set<string>();
+  for (const graph of Object.values(ARTIFACTS)) {
+    using session = await Session.create(join(project, 'exported', graph));
+    for (const { name } of [...session.inputs, ...session.outputs]) {
+      const documented = name
+        .replace(/^model\.(embed_tokens|layers|norm)\..*?(weight|bias)/, 'NAME')
+        .replace(/\.\d+\.(key|value)(\.out)?$/, '.{i}.key');
+      if (!artifacts.includes(`\`${documented}\``)) missing.add(`${graph}: ${documented}`);
+    }
+  }
+  expect([...missing]).toEqual([]);
 }, 120_000);
