@@ -188,6 +188,8 @@ export class GraphBuilder {
   cumsum = (x: Value, axis: number): Value => this.#one('CumSum', [x], { axis });
   argmax = (x: Value, axis: number, keepdims = true): Value =>
     this.#one('ArgMax', [x], { axis, keepdims: Number(keepdims) });
+  /** Indices of the elements that are not 0, int64 [rank, count], `size` the dim that their count makes. */
+  nonZero = (x: Value, size: Dim): Value => this.#one('NonZero', [x], {}, [x.rank, size]);
   /** The k largest along an axis, largest first: k int64 [1] at run time, `size` the dim it makes. */
   topK(x: Value, k: Value, axis: number, size: Dim): Value {
     const at = normalizeAxis(axis, x.rank);

@@ -133,6 +133,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
     () => b.node('CumSum', [dy], { ...attributes, reverse: 1 - intAttribute(attributes, 'reverse', 0) })[0],
   ]),
   ArgMax: 'stops',
+  NonZero: 'stops',
   TopK: 'missing',
 
   Reshape: single(({ b, x: [x], dy }) => [() => reshapeLike(b, dy, x)]),

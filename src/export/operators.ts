@@ -180,6 +180,8 @@ export const OPERATORS = {
       return [{ dtype: 'int64', shape: x.shape.flatMap((dim, i) => (i !== axis ? [dim] : keep ? [1] : [])) }];
     },
   },
+  /** Indices of the elements that are not 0, int64 [rank, count]; the count is declared. */
+  NonZero: { infer: ([x], _attributes, [shape]) => [{ dtype: 'int64', shape: [x.shape.length, shape[1]] }] },
   /** Inputs: x, k (int64 [1]); outputs: the k largest along the axis and their indices, of the declared shape. */
   TopK: {
     infer: ([x, k], _attributes, [shape]) => {

@@ -16,16 +16,18 @@ export interface TruncationInputs {
 const SMALLEST = 2 ** -126;
 /** A threshold lies this factor below the least probability to be kept: no rounding of their quotient drops that one. */
 const SLACK = 1 + 2 ** -22;
-/** Top-p is searched from 2^-64 of the largest probability on, by factors of 2 to these powers. */
-const SEARCH_POWERS = Array.from({ length: 22 }, (_, i) => 2 ** (5 - i));
+/** Top-p looks for its threshold among this many of the likeliest tokens, which suffice for most distributions. */
+const CANDIDATES = 1024;
+/** Beyond them it searches from 2^-32 of the least likely candidate on, by factors of 2 to these powers. */
+const SEARCH_POWERS = Array.from({ length: 21 }, (_, i) => 2 ** (4 - i));
 
 /**
  * Cuts distributions to their likeliest tokens: by top-k, by top-p (Holtzman et al., arXiv 1904.09751) of what top-k
  * left, and by min-p (Nguyen et al., arXiv 2407.01082), in the order of transformers' logits processors.
  *
- * Each is a threshold on the probability, so that the vocabulary need not be sorted: top-k the k-th largest, top-p the
- * largest one whose tokens have the mass, found by bisection, min-p a fraction of the largest. Equal probabilities are
- * kept or dropped together; as equal count those within a factor of 1 + 2^-21 of the threshold, 1 + 2^-15 for top-p.
+ * Each is a threshold on the probability, so the vocabulary need not be sorted: the k-th largest; the largest whose tokens
+ * have the mass; a fraction of the largest. Equal probabilities are kept or dropped together. As equal to the threshold
+ * count those within a factor of 1 + 2^-21 of it, or 1 + 2^-15 where top-p needs more than 1,024 tokens.
  */
 export class Truncation {
   readonly #b: GraphBuilder;
@@ -34,22 +36,22 @@ export class Truncation {
   readonly #scale: Value;
 
   /**
-   * @param probabilities float32 [N, V]
+   * @param probabilities float32 [N, V], N >= 1
    * @param most float32 [N, 1], the largest of each row
    * @param enabled bool []; false keeps all
    */
   constructor(b: GraphBuilder, probabilities: Value, most: Value, inputs: TruncationInputs, enabled: Value) {
     this.#b = b;
-    const [rows] = probabilities.shape;
     const { topK, topP, minP } = inputs;
     const byCount = b.and(enabled, b.greater(topK, 0));
     const byMass = b.and(enabled, b.less(topP, 1));
     const byRatio = b.and(enabled, b.greater(minP, 0));
-    const countScale = b.where(byCount, topKScale(b, columnsIf(b, probabilities, byCount), topK), 1 / SMALLEST); // (N, 1)
-    const massScale = topPScale(b, columnsIf(b, probabilities, byMass), most, countScale, topP);
-    const scale = b.min(b.where(byMass, massScale, countScale), inverse(b, b.mul(most, minP)));
-    this.#switch = new RowSwitch(b, 'truncated', rows, b.or(b.or(byCount, byMass), byRatio));
-    this.#scale = this.#switch.on(scale);
+    const sorted = likeliest(b, probabilities, byCount, byMass, topK); // (N, k)
+    const count = b.where(byCount, lastColumn(b, sorted), 0); // thresholds (N, 1)
+    const mass = b.where(byMass, massThreshold(b, probabilities, sorted, byCount, byMass, topP), 0);
+    const threshold = b.max(b.max(count, mass), b.mul(most, minP));
+    this.#switch = new RowSwitch(b, 'truncated', probabilities.shape[0], b.or(b.or(byCount, byMass), byRatio));
+    this.#scale = this.#switch.on(scaleOf(b, threshold));
   }
 
   /**
@@ -67,35 +69,64 @@ export class Truncation {
 const keep = (b: GraphBuilder, probabilities: Value, scale: Value): Value =>
   b.thresholdedRelu(b.mul(probabilities, scale), 1);
 
-/** One over a threshold that keeps this probability. */
-const inverse = (b: GraphBuilder, probability: Value): Value => b.div(SLACK, b.max(probability, SMALLEST * SLACK));
+/** One over a threshold that lets probabilities equal to this one pass; finite where it is 0. */
+const scaleOf = (b: GraphBuilder, threshold: Value): Value => b.div(SLACK, b.max(threshold, SMALLEST * SLACK));
+
+const lastColumn = (b: GraphBuilder, x: Value): Value => b.slice(x, 1, -1, undefined, 1);
 
 /**
- * The table [N, V] where a condition holds; its first column where it does not, so that what is computed from it costs
- * next to nothing. (Not its first 0 rows: TopK's CPU kernel divides by their number.)
+ * The largest probabilities, largest first [N, k]: as many as top-k keeps, or the candidates of top-p. Where neither is
+ * on, the first column is all there is, and costs next to nothing. (Not the first 0 rows: TopK's CPU kernel divides by
+ * their number.)
  */
-function columnsIf(b: GraphBuilder, table: Value, condition: Value): Value {
-  const end = b.unsqueeze(b.where(condition, b.scalar('int64', Number(table.shape[1])), 1), [0]); // (1)
-  return b.node('Slice', [table, b.int64s([0]), end, b.int64s([1])], {}, [[table.shape[0], 'columns']])[0];
-}
-
-/** The k-th largest probability's scale: [N, columns] -> [N, 1] */
-function topKScale(b: GraphBuilder, probabilities: Value, topK: Value): Value {
-  const k = b.max(b.min(b.unsqueeze(topK, [0]), b.shapeOf(probabilities, 1, 2)), 1); // (1): 1 also where it is off
-  return inverse(b, b.slice(b.topK(probabilities, k, 1, 'k'), 1, -1, undefined, 1));
+function likeliest(b: GraphBuilder, probabilities: Value, byCount: Value, byMass: Value, topK: Value): Value {
+  const [rows, vocabulary] = [probabilities.shape[0], Number(probabilities.shape[1])];
+  const int64 = (value: number) => b.scalar('int64', value);
+  const columns = b.where(b.or(byCount, byMass), int64(vocabulary), int64(1));
+  const wanted = b.where(byCount, topK, int64(CANDIDATES));
+  const end = b.unsqueeze(columns, [0]);
+  const looked = b.node('Slice', [probabilities, b.int64s([0]), end, b.int64s([1])], {}, [[rows, 'columns']])[0];
+  return b.topK(looked, b.unsqueeze(b.min(wanted, columns), [0]), 1, 'k');
 }
 
 /**
- * The largest threshold whose tokens have the share `topP` of what `scale` [N, 1] keeps: [N, columns] -> its scale [N, 1].
- * The higher the threshold, the less mass: of ever smaller steps up, those are taken that leave enough.
+ * The threshold [N, 1] of top-p, given the likeliest tokens' probabilities in order [N, k]: that of the first token with
+ * which they have the mass wanted, of their own where they are all that top-k left. Where even together they do not have
+ * it, the whole distribution is searched, for these rows alone.
  */
-function topPScale(b: GraphBuilder, probabilities: Value, most: Value, scale: Value, topP: Value): Value {
-  const massAt = (at: Value) => b.reduceSum(keep(b, probabilities, at), [1]); // (N, 1), in units of the threshold
-  let found = b.min(scale, b.div(2 ** 64, most));
-  const wanted = b.mul(topP, b.div(massAt(found), found));
+function massThreshold(
+  b: GraphBuilder,
+  probabilities: Value,
+  sorted: Value,
+  byCount: Value,
+  byMass: Value,
+  topP: Value,
+): Value {
+  const cumulative = b.cumsum(sorted, 1);
+  const together = lastColumn(b, cumulative);
+  const wanted = b.mul(topP, b.where(byCount, together, 1)); // (N, 1)
+  const reached = b.cast(b.greaterOrEqual(cumulative, wanted), 'float32');
+  const threshold = b.gatherElements(sorted, b.argmax(reached, 1), 1); // of the first that reaches it
+  const least = lastColumn(b, sorted);
+  if (Number(probabilities.shape[1]) <= CANDIDATES) return b.where(b.less(together, wanted), least, threshold);
+
+  const short = b.and(b.and(byMass, b.not(byCount)), b.less(together, wanted));
+  const rows = b.squeeze(b.nonZero(b.squeeze(short, [1]), 'short'), [0]); // (short)
+  const found = searchThreshold(b, b.gather(probabilities, rows), b.gather(least, rows), b.gather(wanted, rows));
+  return b.scatterElements(threshold, b.unsqueeze(rows, [1]), found, 0, 'none');
+}
+
+/**
+ * The largest threshold [n, 1] whose tokens have the mass wanted [n, 1], below that of `least` [n, 1]. The higher the
+ * threshold, the less mass: of ever smaller steps up from far below, those are taken that leave enough.
+ */
+function searchThreshold(b: GraphBuilder, probabilities: Value, least: Value, wanted: Value): Value {
+  let found = b.max(b.mul(least, 2 ** -32), SMALLEST);
   for (const power of SEARCH_POWERS) {
-    const next = b.mul(found, 2 ** -power);
-    found = b.where(b.greaterOrEqual(massAt(next), b.mul(wanted, next)), next, found);
+    const next = b.mul(found, 2 ** power);
+    const scale = b.reciprocal(next);
+    const mass = b.reduceSum(keep(b, probabilities, scale), [1]); // (n, 1), in units of the threshold
+    found = b.where(b.greaterOrEqual(mass, b.mul(wanted, scale)), next, found);
   }
   return found;
 }
