@@ -28,6 +28,7 @@ const SEARCH_POWERS = Array.from({ length: 21 }, (_, i) => 2 ** (4 - i));
  * Each is a threshold on the probability, so the vocabulary need not be sorted: the k-th largest; the largest whose tokens
  * have the mass; a fraction of the largest. Equal probabilities are kept or dropped together. As equal to the threshold
  * count those within a factor of 1 + 2^-21 of it, or 1 + 2^-15 where top-p needs more than 1,024 tokens.
+ * Masses are float32 sums, so a token within some 1e-6 of the mass that top-p wants may fall on either side.
  */
 export class Truncation {
   readonly #b: GraphBuilder;
