@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { loadWeights, openCheckpoint } from '../../src/export/checkpoint.ts';
 import { RolloutEngine, type Thought } from '../../src/rollout/index.ts';
+import { chiSquareDeviate } from '../fixtures/distribution.ts';
 import { constantWeights, type HostWeights, randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
 import { goldenPath } from '../golden/golden.ts';
 import { allThoughts, CLOSE, collect, END_OF_TEXT, OPEN, OPTIONS, randomDocuments } from './fixture.ts';
@@ -12,31 +13,6 @@ const [DOCUMENT] = randomDocuments(V, [20], () => [10]);
 async function thoughtsOf(weights: HostWeights, change: Partial<typeof OPTIONS>): Promise<Thought[]> {
   using engine = await RolloutEngine.create(rolloutGraphs(TINY_MODEL, weights));
   return allThoughts(await collect(engine, [DOCUMENT], { ...OPTIONS, ...change }));
-}
-
-/**
- * Pearson's chi-square of counts against probabilities, as a standard normal deviate (Wilson and Hilferty, 1931). Cells that expect
- * fewer than 5 are pooled.
- */
-function chiSquareDeviate(tokens: readonly number[], probabilities: readonly number[]): number {
-  const observed = new Array<number>(probabilities.length).fill(0);
-  for (const token of tokens) observed[token]++;
-  const cells: { observed: number; expected: number }[] = [];
-  const rest = { observed: 0, expected: 0 };
-  probabilities.forEach((probability, token) => {
-    const cell = { observed: observed[token], expected: probability * tokens.length };
-    if (cell.expected >= 5) {
-      cells.push(cell);
-    } else {
-      rest.observed += cell.observed;
-      rest.expected += cell.expected;
-    }
-  });
-  if (rest.expected > 0) cells.push(rest);
-  const statistic = cells.reduce((sum, { observed: o, expected: e }) => sum + (o - e) ** 2 / e, 0);
-  const freedom = cells.length - 1;
-  const spread = 2 / (9 * freedom);
-  return (Math.cbrt(statistic / freedom) - (1 - spread)) / Math.sqrt(spread);
 }
 
 test('chi-square tells a wrong distribution from the right one', () => {
