@@ -11,7 +11,7 @@ const NODE_MINIMUM = [20, 19] as const;
 const GIB = 2 ** 30;
 const REINSTALL =
   'run: npm install --ignore-scripts\n' +
-  '(npm leaves onnxruntime-node out where its install script cannot fetch the CUDA provider from api.nuget.org;\n' +
+  '(npm leaves onnxruntime-node out where its install script cannot fetch the CUDA provider from NuGet;\n' +
   'the CPU needs neither). If that changes nothing, remove node_modules first';
 
 /** What is found on the machine; memory and disk in bytes. */
@@ -117,7 +117,7 @@ function judgeCuda({ runtime, nvidiaDriver, platform }: Facts): Check[] {
   const script = resolve(dirname(runtime.libraryPath), '../../../../script/install.js');
   return [
     check(
-      'this machine has an NVIDIA driver. Install CUDA 12 and cuDNN 9, then fetch the provider (needs api.nuget.org):\n' +
+      'this machine has an NVIDIA driver. Install CUDA 12 and cuDNN 9, then fetch the provider (needs NuGet):\n' +
         `node ${script} --onnxruntime-node-install=cuda12`,
     ),
   ];

@@ -35,7 +35,7 @@ function binaryFolder(): string {
     // It is an optional dependency: npm leaves it out, without a word, where its install script fails.
     throw new UserError(
       `onnxruntime-node is not installed (${messageOf(error).split('\n', 1)[0]}); run: npm install --ignore-scripts ` +
-        '(npm leaves it out where its install script cannot fetch the CUDA provider from api.nuget.org)',
+        '(npm leaves it out where its install script cannot fetch the CUDA provider from NuGet)',
     );
   }
   return join(dirname(entry), '..', 'bin', 'napi-v6', process.platform, process.arch);
