@@ -1,4 +1,4 @@
-import { type FileHandle, lstat, rename } from 'node:fs/promises';
+import { type FileHandle, lstat, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Schema } from 'apache-arrow';
 import { decodeBatch, encodeBatch } from './arrow-batch.ts';
@@ -32,6 +32,26 @@ async function exists(path: string): Promise<boolean> {
     if (errnoOf(thrown) === 'ENOENT') return false;
     throw fileError('cannot look at', path, thrown);
   }
+}
+
+/**
+ * Throws a UserError unless rollouts may be written to `path`; call it before the work.
+ * @returns whether there is a finished file, or one that was begun
+ */
+export async function checkRolloutPath(
+  path: string,
+  { resume = false }: RolloutWriterOptions = {},
+): Promise<{ finished: boolean; begun: boolean }> {
+  const partial = partialPath(path);
+  const [finished, begun] = await Promise.all([exists(path), exists(partial)]);
+  if (!resume) {
+    if (finished) throw new UserError(`${path}: exists already; choose another path, or resume to append to it`);
+    if (begun) throw new UserError(`${partial}: an unfinished file is there; resume to continue it, or remove it`);
+  }
+  if (finished && begun) {
+    throw new UserError(`${path}: cannot resume, both it and ${partial} exist; remove the one that is not wanted`);
+  }
+  return { finished, begun };
 }
 
 /** How a RolloutWriter begins. */
@@ -71,14 +91,7 @@ export class RolloutWriter implements AsyncDisposable {
     options: RolloutWriterOptions = {},
   ): Promise<RolloutWriter> {
     const partial = partialPath(path);
-    const [finished, begun] = await Promise.all([exists(path), exists(partial)]);
-    if (options.resume !== true) {
-      if (finished) throw new UserError(`${path}: exists already; choose another path, or resume to append to it`);
-      if (begun) throw new UserError(`${partial}: an unfinished file is there; resume to continue it, or remove it`);
-    }
-    if (finished && begun) {
-      throw new UserError(`${path}: cannot resume, both it and ${partial} exist; remove the one that is not wanted`);
-    }
+    const { finished, begun } = await checkRolloutPath(path, options);
     if (finished) {
       const { metadata: before } = await readRollouts(path);
       checkSameRun(path, before, metadata);
@@ -101,6 +114,7 @@ export class RolloutWriter implements AsyncDisposable {
       return new RolloutWriter(path, file, { schema, blocks: [], end: header.length });
     } catch (thrown) {
       await file.close();
+      if (!finished && !begun) await rm(partial, { force: true });
       throw fileError('cannot write', partial, thrown);
     }
   }
@@ -156,12 +170,14 @@ export class RolloutWriter implements AsyncDisposable {
     });
   }
 
-  /** Lets go of an unfinished file, which stays FILE.partial. Nothing after `finish`. */
+  /** Lets go of an unfinished file, which stays FILE.partial if it has a batch. Nothing after `finish`. */
   async close(): Promise<void> {
     if (this.#state === 'closed') return;
     if (this.#state === 'busy') throw internal(`rollout writer of ${this.path}: closed during a write`);
     this.#state = 'closed';
     await this.#file.close();
+    // Nothing is lost with it, and it would stand in the way of the next try.
+    if (this.#blocks.length === 0) await rm(partialPath(this.path), { force: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -76,6 +76,9 @@ const modelAndData = {
   ),
 };
 
+/** Divided by less than this, logits may leave the range of float32. */
+const MIN_TEMPERATURE = 0.001;
+
 const thoughtOptions = {
   groupSize: option(z.int().min(2).default(16), THOUGHTS, 'Thoughts per position (G)', {
     hint: 'a thought is paid relative to the others at its position',
@@ -88,7 +91,17 @@ const thoughtOptions = {
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
-  temperature: option(z.number().min(0).default(0.7), THOUGHTS, 'Sampling temperature; 0 takes the likeliest token'),
+  temperature: option(
+    z
+      .number()
+      .min(0)
+      .refine((value) => value === 0 || value >= MIN_TEMPERATURE, {
+        error: `must be 0 (the likeliest token) or at least ${MIN_TEMPERATURE}`,
+      })
+      .default(0.7),
+    THOUGHTS,
+    'Sampling temperature; 0 takes the likeliest token',
+  ),
   topK: option(z.int().min(0).default(0), THOUGHTS, 'Sample among this many of the likeliest tokens; 0 for all'),
   topP: option(
     z.number().gt(0).max(1).default(1),
@@ -148,7 +161,12 @@ const objectiveOptions = {
     OBJECTIVE,
     'Model that scores the text without a thought (rlp)',
   ),
-  emaDecay: option(fraction.default(0.999), OBJECTIVE, 'Decay of the moving average of the weights, per step (rlp)'),
+  emaDecay: option(
+    z.number().min(0).lt(1).default(0.999),
+    OBJECTIVE,
+    'Decay of the moving average of the weights, per step (rlp)',
+    { hint: 'for a baseline that stays as it is, --baseline frozen' },
+  ),
   clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (rlp)'),
   clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (rlp)'),
   documentsPerStep: option(count.default(512), OBJECTIVE, 'Documents per optimizer step (rlp)'),

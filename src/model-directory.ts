@@ -1,12 +1,10 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { access, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { DType } from './dtypes.ts';
 import {
-  ARTIFACTS,
   type ArtifactName,
   buildArtifact,
+  checkFinite,
   dtypeOf,
   loadWeights,
   locateIn,
@@ -14,58 +12,81 @@ import {
   trainingRolloutGraphs,
   type Weight,
 } from './export/index.ts';
+import { fileError } from './file-error.ts';
 import type { ModelConfig } from './model-config.ts';
 import type { TrainingArtifacts } from './optim/index.ts';
 import type { RolloutGraphs } from './rollout/index.ts';
 
-/** A model as the loops use it: what `rlp-ort export` wrote, or a Hugging Face directory, whose graphs are then built here. */
+/**
+ * A model as the loops use it: a Hugging Face directory, exported or not. Its headers are read and checked; weights and
+ * graphs come when they are asked for.
+ */
 export interface OpenModel {
   directory: string;
   config: ModelConfig;
   /** Of the checkpoint's weights. */
   dtype: DType;
-  /** SHA-256 of configuration and weights. */
-  hash: string;
+  /** SHA-256 of configuration and weights; reads them once. */
+  hash(): Promise<string>;
   /** Weights are the checkpoint's; external data is relative to `directory`. */
-  rolloutGraphs: RolloutGraphs;
+  readonly rolloutGraphs: RolloutGraphs;
   /** Weights are float32 and given at session creation. */
-  trainingRolloutGraphs: RolloutGraphs;
-  trainingArtifacts: TrainingArtifacts;
+  readonly trainingRolloutGraphs: RolloutGraphs;
+  readonly trainingArtifacts: TrainingArtifacts;
+  /** Throws a UserError that names the tensors with a NaN or an infinity. */
   loadWeights(): Promise<Map<string, Weight>>;
 }
 
-/** @throws UserError when the folder is no checkpoint that can be used. */
+/**
+ * The graphs are built here from config.json and the headers of the weights, also where an export has left some: those
+ * point at bytes of the weights by offset, and other weights may have come there since.
+ * @throws UserError when the folder is no checkpoint that can be used
+ */
 export async function openModel(directory: string): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
   const { config, tensors } = checkpoint;
-  const graph = async (name: ArtifactName): Promise<Uint8Array> => {
-    const path = join(directory, ARTIFACTS[name]);
-    // As bytes even from a file, so that both ways of having a graph meet the same session options.
-    return (await exists(path)) ? readFile(path) : buildArtifact(name, config, locateIn(tensors));
-  };
-  const hash = createHash('sha256').update(JSON.stringify(config));
-  for (const file of checkpoint.files) for await (const chunk of createReadStream(file)) hash.update(chunk);
+  const graph = (name: ArtifactName) => buildArtifact(name, config, locateIn(tensors));
   return {
     directory,
     config,
     dtype: dtypeOf(checkpoint),
-    hash: hash.digest('hex'),
-    rolloutGraphs: { prefill: await graph('prefill'), step: await graph('step') },
-    trainingRolloutGraphs: trainingRolloutGraphs(config),
-    trainingArtifacts: {
-      trainingModel: await graph('trainingModel'),
-      evalModel: await graph('evalModel'),
-      optimizerModel: await graph('optimizerModel'),
+    async hash() {
+      const hash = createHash('sha256').update(JSON.stringify(config));
+      for (const file of checkpoint.files) {
+        try {
+          for await (const chunk of createReadStream(file)) hash.update(chunk);
+        } catch (thrown) {
+          throw fileError('cannot read', file, thrown);
+        }
+      }
+      return hash.digest('hex');
     },
-    loadWeights: () => loadWeights(checkpoint),
+    get rolloutGraphs() {
+      return { prefill: graph('prefill'), step: graph('step') };
+    },
+    get trainingRolloutGraphs() {
+      return trainingRolloutGraphs(config);
+    },
+    get trainingArtifacts() {
+      return {
+        trainingModel: graph('trainingModel'),
+        evalModel: graph('evalModel'),
+        optimizerModel: graph('optimizerModel'),
+      };
+    },
+    async loadWeights() {
+      const weights = await loadWeights(checkpoint);
+      // A sum is not finite if a term is not; the reverse is for checkFinite to tell, which names the tensors.
+      const suspect = [...weights.values()].some(({ data }) => !Number.isFinite(sumOf(data)));
+      if (suspect) await checkFinite(checkpoint);
+      return weights;
+    },
   };
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
+/** In float64: no sum of finite float32 values overflows it. */
+function sumOf(values: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i];
+  return sum;
 }

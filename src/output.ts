@@ -1,5 +1,17 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import {
+  access,
+  constants,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
@@ -8,7 +20,7 @@ import { errnoOf, fileError } from './file-error.ts';
 export const MARKER = 'rlp-ort.json';
 
 export interface OutputOptions {
-  /** Replace `out` if it carries our marker. A folder without the marker is never replaced. */
+  /** Replace `out` if it carries our marker and is of the same kind. Anything else is never replaced. */
   overwrite?: boolean;
   /** What the folder holds, for the marker: 'checkpoint', 'export' ... */
   kind?: string;
@@ -23,30 +35,50 @@ async function statOrUndefined(path: string) {
   }
 }
 
-async function isOurs(directory: string): Promise<boolean> {
+/** What the marker of a folder says it is; undefined if it is not ours. */
+async function readMarker(directory: string): Promise<{ kind: string | undefined } | undefined> {
   try {
     const marker: unknown = JSON.parse(await readFile(join(directory, MARKER), 'utf8'));
-    return typeof marker === 'object' && marker !== null && 'tool' in marker && marker.tool === 'rlp-ort';
+    if (typeof marker !== 'object' || marker === null || !('tool' in marker) || marker.tool !== 'rlp-ort') return;
+    return { kind: 'kind' in marker && typeof marker.kind === 'string' ? marker.kind : undefined };
   } catch {
-    return false;
+    return undefined;
+  }
+}
+
+/** Throws a UserError for a path below something that is no folder or that we may not write to; what is not there yet can be made. */
+export async function checkParent(out: string): Promise<void> {
+  const parent = dirname(resolve(out));
+  const stat = await statOrUndefined(parent);
+  if (stat === undefined) return checkParent(parent);
+  try {
+    await access(parent, constants.W_OK | constants.X_OK);
+  } catch (thrown) {
+    throw fileError('cannot write into', parent, thrown);
   }
 }
 
 /**
  * Throws a UserError unless `out` may become an output folder: it does not exist, or is an empty folder, or was written by
- * us and `overwrite` is set. Commands call it before the work, so that hours are not spent on a result that has no place.
+ * us as the same kind of folder and `overwrite` is set. Commands call it before the work, so that hours are not spent on a result that has no place.
  */
 export async function checkOutputPath(out: string, options: OutputOptions = {}): Promise<void> {
   const stat = await statOrUndefined(out);
-  if (stat === undefined) return;
+  if (stat === undefined) return checkParent(out);
   // A link is refused too: renaming over it would replace the link, not the folder it leads to.
   if (!stat.isDirectory()) throw new UserError(`output ${out}: exists and is not a folder; choose a path that is free`);
-  if ((await readdir(out)).length === 0) return;
-  if (!(await isOurs(out))) {
+  if ((await readdir(out)).length === 0) return checkParent(out);
+  const marker = await readMarker(out);
+  if (marker === undefined) {
     const reason = `holds files that rlp-ort did not write (no ${MARKER})`;
     throw new UserError(`output ${out}: ${reason}; choose a path that is free`);
   }
-  if (options.overwrite !== true) {
+  // A run is not given up for an export, whatever its flags say.
+  if (marker.kind !== options.kind) {
+    throw new UserError(`output ${out}: holds another kind of output (${marker.kind}); choose a path that is free`);
+  }
+  if (options.overwrite === undefined) throw new UserError(`output ${out}: exists already; choose a path that is free`);
+  if (!options.overwrite) {
     throw new UserError(`output ${out}: exists already; pass --overwrite to replace it, or choose a path that is free`);
   }
 }
@@ -84,6 +116,23 @@ async function removeEmpty(directory: string, last: string): Promise<void> {
   }
 }
 
+/** Does the work with the missing parents of `out` made; if it fails, those that are still empty are removed again. */
+export async function withParents<T>(out: string, work: () => Promise<T>): Promise<T> {
+  const parent = dirname(resolve(out));
+  let firstCreated: string | undefined;
+  try {
+    firstCreated = await mkdir(parent, { recursive: true });
+  } catch (thrown) {
+    throw fileError('cannot make', parent, thrown);
+  }
+  try {
+    return await work();
+  } catch (thrown) {
+    if (firstCreated !== undefined) await removeEmpty(parent, firstCreated);
+    throw thrown;
+  }
+}
+
 /** Moves the finished folder into place; what it replaces is removed only once the new one stands. */
 async function moveIntoPlace(temporary: string, out: string, options: OutputOptions): Promise<void> {
   await checkOutputPath(out, options);
@@ -114,24 +163,22 @@ export async function withAtomicDirectory<T>(
   options: OutputOptions = {},
 ): Promise<T> {
   const target = resolve(out);
-  const parent = dirname(target);
   await checkOutputPath(target, options);
   const temporary = `${target}.partial-${process.pid}-${randomBytes(2).toString('hex')}`;
-  let firstCreated: string | undefined;
-  try {
-    firstCreated = await mkdir(parent, { recursive: true });
-    await mkdir(temporary);
-    const result = await fill(temporary);
-    const marker = join(temporary, MARKER);
-    if ((await statOrUndefined(marker)) === undefined) {
-      await writeFile(marker, `${JSON.stringify({ tool: 'rlp-ort', kind: options.kind }, null, 2)}\n`);
+  return withParents(target, async () => {
+    try {
+      await mkdir(temporary);
+      const result = await fill(temporary);
+      const marker = join(temporary, MARKER);
+      if ((await statOrUndefined(marker)) === undefined) {
+        await writeFile(marker, `${JSON.stringify({ tool: 'rlp-ort', kind: options.kind }, null, 2)}\n`);
+      }
+      await syncTree(temporary);
+      await moveIntoPlace(temporary, target, options);
+      return result;
+    } catch (thrown) {
+      await rm(temporary, { recursive: true, force: true });
+      throw fileError('cannot write', target, thrown);
     }
-    await syncTree(temporary);
-    await moveIntoPlace(temporary, target, options);
-    return result;
-  } catch (thrown) {
-    await rm(temporary, { recursive: true, force: true });
-    if (firstCreated !== undefined) await removeEmpty(parent, firstCreated);
-    throw fileError('cannot write', target, thrown);
-  }
+  });
 }

@@ -14,6 +14,6 @@ export interface Progress {
 /** What the long calls of the library take besides their settings. */
 export interface RunHooks {
   onProgress?: (progress: Progress) => void;
-  /** Aborted: stop at the next safe point, keep what is done, and reject with the signal's reason. */
+  /** Aborted: stop at the next safe point, keep what is done, and reject with a RunError that says how to continue. */
   signal?: AbortSignal;
 }

@@ -1,10 +1,12 @@
-import { RolloutWriter } from './arrow.ts';
+import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
 import { parseDevice, type RolloutConfig } from './config.ts';
-import { openModel } from './model-directory.ts';
+import { RunError } from './errors.ts';
+import { type OpenModel, openModel } from './model-directory.ts';
+import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
-import { Baseline, noThinkLogProbs } from './reward/index.ts';
-import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
-import { Value } from './runtime/index.ts';
+import { Baseline, type BaselineRequest, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
+import { type DocumentRollouts, type RolloutDocument, RolloutEngine } from './rollout/index.ts';
+import { type SessionOptions, Value } from './runtime/index.ts';
 import { payThoughts, toRecords } from './thinking.ts';
 import { ThoughtData } from './thought-data.ts';
 import { TreeModel } from './tree-model.ts';
@@ -17,10 +19,10 @@ export interface RolloutSummary {
   documents: number;
   /** Documents too short to think about. */
   skipped: number;
-  /** Means over this call's thoughts. */
-  reward: number;
-  reasonedCrossEntropy: number;
-  noThinkCrossEntropy: number;
+  /** Means over this call's thoughts; left out if there were none. */
+  reward?: number;
+  reasonedCrossEntropy?: number;
+  noThinkCrossEntropy?: number;
   /** Sampled tokens, and how many a second, scoring included. */
   tokens: number;
   tokensPerSecond: number;
@@ -32,44 +34,90 @@ const SCORE_TOKENS = 8192;
 
 /**
  * Thinks before positions of documents and writes one row a thought. The no-think score is that of the same weights.
- * @throws UserError for bad input, before anything is written
+ * @throws UserError for bad input, before anything is written; RunError when it is interrupted
  */
-export async function runRollout(
-  config: RolloutConfig,
-  { onProgress, signal }: RunHooks = {},
-): Promise<RolloutSummary> {
+export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): Promise<RolloutSummary> {
+  // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first byte is written.
+  await checkRolloutPath(config.out, config);
+  await checkParent(config.out);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
   const { documents: tokenized, skipped } = await data.read(config.data);
   const documents = tokenized.map((document) => data.withPositions(document, config.step));
+  const { device, threads, out: _out, resume, ...recorded } = config;
+  const metadata = { config: recorded, modelHash: await model.hash() };
 
-  const options = { device: parseDevice(config.device), intraOpThreads: config.threads };
+  const options = { device: parseDevice(device), intraOpThreads: threads };
+  using scorer = await SelfScorer.create(model, options);
+  const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
-  using evaluation = await TreeModel.create(model.trainingArtifacts.evalModel, options);
-  const weights = new Map(
-    [...(await model.loadWeights())].map(([name, { shape, data: values }]) => [
-      name,
-      Value.from('float32', shape, values),
-    ]),
-  );
-  const baseline = new Baseline(
-    { kind: 'frozen' },
-    {
-      copyFromPolicy: async () => {},
-      score: (requests, horizon) =>
-        noThinkLogProbs((batch) => evaluation.run(batch, weights), requests, horizon, SCORE_TOKENS),
-    },
-  );
+  return withParents(config.out, async () => {
+    await using writer = await RolloutWriter.open(config.out, metadata, { resume });
+    // A batch of the file is a batch of documents, so what is there says where to go on.
+    const first = Math.min(writer.batches * config.documentsPerBatch, documents.length);
+    const rollouts = engine.generate(documents.slice(first), data.rolloutOptions(config.step));
+    const totals = await writeRollouts({ config, hooks, writer, data, baseline, documents, first, rollouts });
+    await writer.finish();
+    return { out: config.out, documents: documents.length - first, skipped, ...totals };
+  });
+}
 
-  const { device: _device, threads: _threads, out: _out, resume, ...recorded } = config;
-  await using writer = await RolloutWriter.open(config.out, { config: recorded, modelHash: model.hash }, { resume });
+/** Scores text without a thought under a checkpoint's weights. */
+class SelfScorer implements NoThinkScorer, Disposable {
+  readonly #model: TreeModel;
+  readonly #weights: ReadonlyMap<string, Value>;
+
+  private constructor(model: TreeModel, weights: ReadonlyMap<string, Value>) {
+    this.#model = model;
+    this.#weights = weights;
+  }
+
+  /** @throws UserError that names the tensors that are not finite */
+  static async create(model: OpenModel, options: SessionOptions): Promise<SelfScorer> {
+    const weights = [...(await model.loadWeights())];
+    const tree = await TreeModel.create(model.trainingArtifacts.evalModel, options);
+    const values = weights.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)] as const);
+    return new SelfScorer(tree, new Map(values));
+  }
+
+  async copyFromPolicy(): Promise<void> {}
+
+  score(requests: readonly BaselineRequest[], horizon: number): Promise<Float32Array[][]> {
+    return noThinkLogProbs((batch) => this.#model.run(batch, this.#weights), requests, horizon, SCORE_TOKENS);
+  }
+
+  [Symbol.dispose](): void {
+    this.#model.dispose();
+    for (const value of this.#weights.values()) value.dispose();
+  }
+}
+
+interface WriteInput {
+  config: RolloutConfig;
+  hooks: RunHooks;
+  writer: RolloutWriter;
+  data: ThoughtData;
+  baseline: Baseline;
+  /** All documents; the first `first` are in the file. */
+  documents: readonly RolloutDocument[];
+  first: number;
+  /** Of the others, in their order. */
+  rollouts: AsyncIterable<DocumentRollouts>;
+}
+
+/** Pays the thoughts and appends them batch by batch. */
+async function writeRollouts(input: WriteInput): Promise<Omit<RolloutSummary, 'out' | 'documents' | 'skipped'>> {
+  const { config, hooks, writer, data, baseline, documents, first } = input;
   const start = performance.now();
-  // A batch of the file is a batch of documents, so what is there says where to go on.
-  const first = writer.batches * config.documentsPerBatch;
   const totals = { rows: 0, reward: 0, reasoned: 0, noThink: 0, tokens: 0 };
   const batch: DocumentRollouts[] = [];
   let done = first;
-  for await (const rollouts of engine.generate(documents.slice(first), data.rolloutOptions(config.step))) {
+  let kept = first;
+  for await (const rollouts of input.rollouts) {
+    if (hooks.signal?.aborted) {
+      const where = kept > 0 ? `; ${kept} of ${documents.length} documents are kept in ${partialPath(config.out)}` : '';
+      throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
+    }
     batch.push(rollouts);
     done++;
     if (batch.length < config.documentsPerBatch && done < documents.length) continue;
@@ -80,6 +128,7 @@ export async function runRollout(
       baselineVersion: baseline.version,
     });
     await writer.append(records);
+    kept = done;
     const sum = (values: Float32Array) => values.reduce((a, b) => a + b, 0);
     for (const record of records) {
       totals.rows++;
@@ -92,21 +141,16 @@ export async function runRollout(
       reward: totals.reward / totals.rows,
       'tokens/s': (1000 * totals.tokens) / (performance.now() - start),
     };
-    onProgress?.({ stage: 'rollout', done, total: documents.length, unit: 'documents', figures });
-    signal?.throwIfAborted();
+    hooks.onProgress?.({ stage: 'rollout', done, total: documents.length, unit: 'documents', figures });
   }
-  await writer.finish();
-  for (const value of weights.values()) value.dispose();
-
   const seconds = (performance.now() - start) / 1000;
   return {
-    out: config.out,
     rows: totals.rows,
-    documents: documents.length - first,
-    skipped,
-    reward: totals.reward / totals.rows,
-    reasonedCrossEntropy: totals.reasoned / totals.rows / config.horizon,
-    noThinkCrossEntropy: totals.noThink / totals.rows / config.horizon,
+    ...(totals.rows > 0 && {
+      reward: totals.reward / totals.rows,
+      reasonedCrossEntropy: totals.reasoned / totals.rows / config.horizon,
+      noThinkCrossEntropy: totals.noThink / totals.rows / config.horizon,
+    }),
     tokens: totals.tokens,
     tokensPerSecond: totals.tokens / seconds,
     seconds,

@@ -4,10 +4,13 @@ import { type TrainConfig, trainOptionsSchema } from './config.ts';
 import { type Layer, readSettingsFile, settingsToYaml, storedSettings } from './config-resolve.ts';
 import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
-import { checkOutputPath, MARKER } from './output.ts';
+import { checkOutputPath, MARKER, withAtomicDirectory } from './output.ts';
 
 const CONFIG = 'config.yaml';
 const METRICS = 'metrics.jsonl';
+const KIND = 'run';
+/** Temporary folders of withAtomicDirectory. */
+const UNFINISHED = /^step-\d+\.partial-/;
 const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
 
 /** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
@@ -53,6 +56,28 @@ export async function readRunSettings(path: string): Promise<Layer> {
   return readSettingsFile(join(path, CONFIG));
 }
 
+/** Throws a UserError unless a new run may have its folder at `path`; call it before the work. */
+export async function checkNewRun(path: string): Promise<void> {
+  if (await isRunFolder(path)) {
+    throw new UserError(`run ${path}: holds a run already; pass --resume to continue it, or choose another --run`);
+  }
+  await checkOutputPath(path, { kind: KIND });
+}
+
+const configText = (config: TrainConfig) => settingsToYaml(trainOptionsSchema, config);
+
+/** Beside and renamed: a crash or a full disk must not cost what is there. */
+async function replaceFile(path: string, content: string): Promise<void> {
+  const partial = `${path}.partial`;
+  try {
+    await writeFile(partial, content, { flush: true });
+    await rename(partial, path);
+  } catch (thrown) {
+    await rm(partial, { force: true });
+    throw thrown;
+  }
+}
+
 /** Rows of metrics.jsonl in the order they were written. A torn last line, left by a crash, is left out. */
 export async function readMetrics(path: string): Promise<MetricsRow[]> {
   const file = join(path, METRICS);
@@ -96,29 +121,34 @@ export class RunFolder implements AsyncDisposable {
   }
 
   /**
-   * Makes the folder of a new run.
+   * Makes the folder of a new run, all at once.
    * @throws UserError if the folder exists and is not empty, or the file system refuses
    */
   static async create(config: TrainConfig): Promise<RunFolder> {
     const path = config.run;
-    if (await isRunFolder(path)) {
-      throw new UserError(`run ${path}: holds a run already; pass --resume to continue it, or choose another --run`);
-    }
-    await checkOutputPath(path);
+    await checkNewRun(path);
+    const fill = async (folder: string) => {
+      await mkdir(join(folder, 'checkpoints'));
+      await mkdir(join(folder, 'rollouts'));
+      await writeFile(join(folder, CONFIG), configText(config));
+      await writeFile(join(folder, METRICS), '');
+    };
+    await withAtomicDirectory(path, fill, { kind: KIND });
+    return RunFolder.#open(path);
+  }
+
+  static async #open(path: string): Promise<RunFolder> {
+    const metrics = join(path, METRICS);
     try {
-      await mkdir(join(path, 'checkpoints'), { recursive: true });
-      await mkdir(join(path, 'rollouts'), { recursive: true });
-      await writeFile(join(path, MARKER), `${JSON.stringify({ tool: 'rlp-ort', kind: 'run' }, null, 2)}\n`);
-      await RunFolder.#writeConfig(config);
-      return new RunFolder(path, await open(join(path, METRICS), 'a'));
+      return new RunFolder(path, await open(metrics, 'a'));
     } catch (thrown) {
-      throw fileError('cannot write', path, thrown);
+      throw fileError('cannot write', metrics, thrown);
     }
   }
 
   /**
    * Opens a run to go on after its newest whole checkpoint (undefined: it had none, start over). What was written after
-   * that checkpoint, metrics and rollouts of the steps to be taken again, is removed.
+   * that checkpoint, metrics and rollouts of the steps to be taken again, is removed, and what a crash left half written.
    */
   static async resume(config: TrainConfig): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined }> {
     const path = config.run;
@@ -127,23 +157,19 @@ export class RunFolder implements AsyncDisposable {
     const lastStep = checkpoint?.step ?? -1;
     const kept = (await readMetrics(path)).filter((row) => row.step <= lastStep);
     try {
-      // Beside and renamed: a crash between must not cost the metrics that are there.
-      const metrics = join(path, METRICS);
-      await writeFile(`${metrics}.partial`, kept.map((row) => `${JSON.stringify(row)}\n`).join(''), { flush: true });
-      await rename(`${metrics}.partial`, metrics);
+      await replaceFile(join(path, METRICS), kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
       for (const name of await list(join(path, 'rollouts'))) {
         const step = STEP_NAME.exec(name.replace(/\.partial$/, ''))?.[1];
         if (step !== undefined && Number(step) > lastStep) await rm(join(path, 'rollouts', name));
       }
-      await RunFolder.#writeConfig(config);
-      return { folder: new RunFolder(path, await open(join(path, METRICS), 'a')), checkpoint };
+      for (const name of await list(join(path, 'checkpoints'))) {
+        if (UNFINISHED.test(name)) await rm(join(path, 'checkpoints', name), { recursive: true });
+      }
+      await replaceFile(join(path, CONFIG), configText(config));
     } catch (thrown) {
       throw fileError('cannot write', path, thrown);
     }
-  }
-
-  static async #writeConfig(config: TrainConfig): Promise<void> {
-    await writeFile(join(config.run, CONFIG), settingsToYaml(trainOptionsSchema, config));
+    return { folder: await RunFolder.#open(path), checkpoint };
   }
 
   /** Appends a line to metrics.jsonl and waits until it is on disk. */
@@ -188,7 +214,7 @@ export async function listCheckpoints(path: string): Promise<SavedCheckpoint[]> 
   return found.sort((a, b) => a.step - b.step);
 }
 
-async function newestCheckpoint(path: string): Promise<SavedCheckpoint | undefined> {
+export async function newestCheckpoint(path: string): Promise<SavedCheckpoint | undefined> {
   return (await listCheckpoints(path)).at(-1);
 }
 

@@ -31,14 +31,14 @@ export interface TrainingCheckpoint {
   /** In which the weights are written for others to use; the masters stay float32. */
   dtype: DType;
   session: TrainingSession;
-  /** What the objective needs to go on, as JSON. */
+  /** What else the run needs to go on, as JSON. */
   state: unknown;
 }
 
 /** checkpoint/state.json. */
 interface StateFile {
   step: number;
-  objective: unknown;
+  run: unknown;
   /** SHA-256 of each file beside it. */
   sha256: Record<string, string>;
 }
@@ -78,7 +78,7 @@ export async function saveTrainingCheckpoint({
         await writeSafetensors(file, list);
         sha256[fileOf(kind)] = await sha256Of(file);
       }
-      const content: StateFile = { step, objective: state, sha256 };
+      const content: StateFile = { step, run: state, sha256 };
       await writeFile(join(folder, FOLDER, STATE), `${JSON.stringify(content, null, 2)}\n`);
     },
     { kind: 'training-checkpoint' },
@@ -88,7 +88,7 @@ export async function saveTrainingCheckpoint({
 /** @throws UserError naming the file that is missing or damaged */
 export async function loadTrainingCheckpoint(path: string): Promise<{ training: TrainingState; state: unknown }> {
   const folder = join(path, FOLDER);
-  const { step, objective, sha256 } = await readState(join(folder, STATE));
+  const { step, run, sha256 } = await readState(join(folder, STATE));
   const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
     const file = join(folder, fileOf(kind));
     const found = await sha256Of(file);
@@ -108,7 +108,7 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
     exp_avg_sq: await read('exp_avg_sq'),
     ema: await read('ema'),
   };
-  return { training: { step, tensors }, state: objective };
+  return { training: { step, tensors }, state: run };
 }
 
 async function readState(file: string): Promise<StateFile> {

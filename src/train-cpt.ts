@@ -10,13 +10,13 @@ import {
 import { UserError } from './errors.ts';
 import { microBatches } from './micro-batches.ts';
 import { cptDocument } from './optim/index.ts';
-import type { Objective, TrainContext } from './train-objective.ts';
+import type { OpenObjective } from './train-objective.ts';
 import { buildTreeBatch } from './tree-batch.ts';
 
 const EVAL_TOKENS = 8192;
 
 /** Continued pretraining: next-token loss over blocks packed from the documents, the mean over a step's targets. */
-export async function cptObjective({ config, model, session }: TrainContext): Promise<Objective> {
+export const openCpt: OpenObjective = async (config, model) => {
   if (config.blockLength > model.config.maxPositions) {
     throw new UserError(`--block-length ${config.blockLength}: the model has ${model.config.maxPositions} positions`);
   }
@@ -37,7 +37,7 @@ export async function cptObjective({ config, model, session }: TrainContext): Pr
   const targetsOf = (batch: readonly Int32Array[]) => batch.reduce((sum, block) => sum + block.length - 1, 0);
   const lossOf = (batch: readonly Int32Array[]) => batch.map((block) => cptDocument(block, targetsOf(batch)));
 
-  return {
+  return ({ session }) => ({
     emaDecay: 1,
     async prepare() {
       return { documents: lossOf(loader.nextBatch(blocksPerStep)), metrics: {} };
@@ -55,5 +55,5 @@ export async function cptObjective({ config, model, session }: TrainContext): Pr
     restore(state) {
       loader = new DataLoader(blocks, { ...loaderOptions, cursor: state as DataCursor });
     },
-  };
-}
+  });
+};

@@ -12,9 +12,20 @@ export interface TrainContext {
   config: TrainConfig;
   hooks: RunHooks;
   model: OpenModel;
+  /** SHA-256 of the model that the run starts from. */
+  modelHash: string;
   session: TrainingSession;
   sessionOptions: SessionOptions;
 }
+
+/**
+ * Reads the data and checks it against the model and the settings, and returns what makes the objective: bad input is found
+ * before any weight is loaded.
+ */
+export type OpenObjective = (
+  config: TrainConfig,
+  model: OpenModel,
+) => Promise<(context: TrainContext) => Promise<Objective> | Objective>;
 
 export interface StepInput {
   /** Counted from 1. */

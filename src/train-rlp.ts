@@ -1,11 +1,17 @@
 import { RolloutWriter } from './arrow.ts';
-import { type DataCursor, DataLoader } from './data/index.ts';
+import { type DataCursor, DataLoader, type TokenizedDocument } from './data/index.ts';
 import { rlpDocument, type ScoredThought } from './optim/index.ts';
 import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
-import { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from './rollout/index.ts';
+import {
+  type DocumentRollouts,
+  type RolloutDocument,
+  RolloutEngine,
+  type RolloutGraphs,
+  type RolloutOptions,
+} from './rollout/index.ts';
 import { type PaidGroup, payThoughts, thoughtMetrics, toRecords } from './thinking.ts';
 import { ThoughtData } from './thought-data.ts';
-import type { Objective, StepInput, StepLoss, TrainContext } from './train-objective.ts';
+import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './train-objective.ts';
 import type { TreeDocument } from './tree-batch.ts';
 
 /** Padded tokens of a no-think pass. */
@@ -22,13 +28,25 @@ interface RlpState {
  * the log-probability of what comes next over the no-think baseline, and the clipped surrogate of the thought tokens is the
  * loss. One update a batch, so the policy that sampled is the policy that is trained.
  */
-export async function rlpObjective(context: TrainContext): Promise<Objective> {
-  const { config, model, session } = context;
+export const openRlp: OpenObjective = async (config, model) => {
   const thoughts = await ThoughtData.open(model, config);
   const { documents } = await thoughts.read(config.data);
   const heldOut = config.evalData && (await thoughts.read(config.evalData)).documents;
+  new DataLoader(documents, { seed: config.seed }).checkBatchSize(config.documentsPerStep);
+  return (context) => rlpObjective(context, thoughts, documents, heldOut);
+};
+
+function rlpObjective(
+  context: TrainContext,
+  thoughts: ThoughtData,
+  documents: readonly TokenizedDocument[],
+  heldOut: readonly TokenizedDocument[] | undefined,
+): Objective {
+  const { config, session, modelHash } = context;
+  // Rows of a resumed run do not tell that it was.
+  const { resume: _resume, ...recorded } = config;
+  const graphs = context.model.trainingRolloutGraphs;
   let loader = new DataLoader(documents, { seed: config.seed });
-  loader.checkBatchSize(config.documentsPerStep);
 
   const scorer = (weights: 'weights' | 'ema'): NoThinkScorer => ({
     copyFromPolicy: async () => {
@@ -49,10 +67,10 @@ export async function rlpObjective(context: TrainContext): Promise<Objective> {
       const chosen = loader
         .nextBatch(config.documentsPerStep)
         .map((document) => thoughts.withPositions(document, step));
-      const rollouts = await times.time('rollout', () => think(context, chosen, thoughts.rolloutOptions(step)));
+      const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
       const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, config.horizon));
       const versions = { step, policyVersion, baselineVersion: baseline.version };
-      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), { config, modelHash: model.hash });
+      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), { config: recorded, modelHash });
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
       return { documents: lossDocuments(groups, thoughts.openId), metrics: { ...metrics, ...thoughtMetrics(groups) } };
@@ -67,7 +85,7 @@ export async function rlpObjective(context: TrainContext): Promise<Objective> {
       if (heldOut === undefined) return undefined;
       // Step 0 is no training step: the same positions and noise at every evaluation.
       const chosen = heldOut.map((document) => thoughts.withPositions(document, 0));
-      const rollouts = await think(context, chosen, thoughts.rolloutOptions(0));
+      const rollouts = await think(context, graphs, chosen, thoughts.rolloutOptions(0));
       // What thinking adds for these very weights: their own no-think score, whatever the training's baseline.
       const own = new Baseline({ kind: 'frozen' }, scorer('weights'));
       const { groups, metrics } = await payThoughts(rollouts, own, config.horizon);
@@ -91,18 +109,22 @@ export async function rlpObjective(context: TrainContext): Promise<Objective> {
   };
 }
 
-/** Rollouts under the policy as it is now. */
+/** Rollouts under the policy as it is now. Throws the signal's reason when it is aborted. */
 async function think(
-  { model, session, sessionOptions }: TrainContext,
+  { hooks, session, sessionOptions }: TrainContext,
+  graphs: RolloutGraphs,
   documents: readonly RolloutDocument[],
   options: RolloutOptions,
 ): Promise<DocumentRollouts[]> {
-  using engine = await RolloutEngine.create(model.trainingRolloutGraphs, {
+  using engine = await RolloutEngine.create(graphs, {
     ...sessionOptions,
     initializers: session.weights,
   });
   const rollouts: DocumentRollouts[] = [];
-  for await (const rollout of engine.generate(documents, options)) rollouts.push(rollout);
+  for await (const rollout of engine.generate(documents, options)) {
+    hooks.signal?.throwIfAborted();
+    rollouts.push(rollout);
+  }
   return rollouts;
 }
 

@@ -1,15 +1,23 @@
 import { parseDevice, type TrainConfig } from './config.ts';
+import { RunError, UserError } from './errors.ts';
 import { microBatches } from './micro-batches.ts';
 import { openModel } from './model-directory.ts';
 import { learningRateAt, TrainingSession } from './optim/index.ts';
 import type { RunHooks } from './progress.ts';
-import { RunFolder, readMetrics } from './run-folder.ts';
+import { checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from './run-folder.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './train-checkpoint.ts';
-import { cptObjective } from './train-cpt.ts';
+import { openCpt } from './train-cpt.ts';
 import { LossMetrics, StageTimes } from './train-metrics.ts';
-import type { Objective, StepInput, TrainContext } from './train-objective.ts';
-import { rlpObjective } from './train-rlp.ts';
+import type { Objective, OpenObjective, StepInput, TrainContext } from './train-objective.ts';
+import { openRlp } from './train-rlp.ts';
 import { buildTreeBatch } from './tree-batch.ts';
+
+/** What a checkpoint keeps beyond the session's state. */
+interface RunState {
+  /** Of the model that the run started from. */
+  modelHash: string;
+  objective: unknown;
+}
 
 /** What a training run came to. */
 export interface TrainSummary {
@@ -27,46 +35,52 @@ export interface TrainSummary {
 /** Padded tokens that go through the training graph at once. */
 const MICRO_BATCH_TOKENS = 8192;
 
-const OBJECTIVES: Record<TrainConfig['objective'], (context: TrainContext) => Promise<Objective>> = {
-  rlp: rlpObjective,
-  cpt: cptObjective,
-};
+const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openRlp, cpt: openCpt };
 
 /**
  * Continues the pretraining of a model: at every step the objective turns the next documents into a loss, its gradients
  * are accumulated over micro-batches, and AdamW applies them.
  *
  * A run continued with `resume` takes the steps it would have taken; on the CPU, bit for bit.
- * @throws UserError for bad input, before anything is written; Error when training diverges
+ * @throws UserError for bad input, before anything is written; RunError when training diverges or is interrupted
  */
 export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<TrainSummary> {
+  // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
+  await (config.resume ? checkSteps(config) : checkNewRun(config.run));
   const model = await openModel(config.model);
+  const makeObjective = await OBJECTIVES[config.objective](config, model);
+  const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   using session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), sessionOptions);
-  const context: TrainContext = { config, hooks, model, session, sessionOptions };
-  const objective = await OBJECTIVES[config.objective](context);
+  const context: TrainContext = { config, hooks, model, modelHash, session, sessionOptions };
+  const objective = await makeObjective(context);
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   await using _folder = folder;
   let saved = done;
   let last: Record<string, number> = {};
-  if (done === 0) await evaluate(0);
-  for (let step = done + 1; step <= config.steps; step++) {
-    if (hooks.signal?.aborted) {
-      if (step - 1 > saved) await save(step - 1);
-      hooks.signal.throwIfAborted();
+  // What an interruption saves: a step that is not finished is taken again.
+  let safe = { step: done, state: objective.state() };
+  try {
+    // An interruption may have come between a step and its evaluation.
+    if (!(await readEvaluations(config.run)).some((row) => row.step === done)) await evaluate(done);
+    for (let step = done + 1; step <= config.steps; step++) {
+      last = await trainStep(context, objective, { step, folder, times: new StageTimes() });
+      safe = { step, state: objective.state() };
+      const { loss, reward } = last;
+      const figures = { loss, ...(reward !== undefined && { reward }), 'tokens/s': last.num_tokens / last.step_time };
+      hooks.onProgress?.({ stage: 'train', done: step, total: config.steps, unit: 'steps', figures });
+      await evaluate(step);
+      if (step === config.steps || (config.checkpointEvery > 0 && step % config.checkpointEvery === 0)) await save();
     }
-    last = await trainStep(context, objective, { step, folder, times: new StageTimes() });
-    const { loss, reward } = last;
-    const figures = { loss, ...(reward !== undefined && { reward }), 'tokens/s': last.num_tokens / last.step_time };
-    hooks.onProgress?.({ stage: 'train', done: step, total: config.steps, unit: 'steps', figures });
-    if (step === config.steps || step % config.evalEvery === 0) await evaluate(step);
-    if (step === config.steps || (config.checkpointEvery > 0 && step % config.checkpointEvery === 0)) await save(step);
+  } catch (thrown) {
+    if (!hooks.signal?.aborted || thrown !== hooks.signal.reason) throw thrown;
+    if (safe.step > saved) await save();
+    const kept = safe.step > 0 ? `after step ${safe.step} of ${config.steps}, which is saved` : 'in the first step';
+    throw new RunError(`interrupted ${kept}; to go on: rlp-ort train --run ${config.run} --resume`, { cause: thrown });
   }
 
-  const evaluations = (await readMetrics(config.run)).filter((row) =>
-    Object.keys(row).some((key) => key.startsWith('eval/')),
-  );
+  const evaluations = await readEvaluations(config.run);
   return {
     run: config.run,
     steps: saved,
@@ -76,31 +90,36 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   };
 
   async function evaluate(step: number): Promise<void> {
+    if (step % config.evalEvery !== 0 && step !== config.steps) return;
     const figures = await objective.evaluate();
     if (figures !== undefined) await folder.appendMetrics({ step, ...figures });
   }
 
-  async function save(step: number): Promise<void> {
+  async function save(): Promise<void> {
     await saveTrainingCheckpoint({
-      out: folder.checkpointPath(step),
+      out: folder.checkpointPath(safe.step),
       source: model.directory,
       dtype: model.dtype,
       session,
-      state: objective.state(),
+      state: { modelHash, objective: safe.state } satisfies RunState,
     });
-    saved = step;
+    saved = safe.step;
   }
 }
 
-/** One optimizer step; its figures are appended to metrics.jsonl. */
+/**
+ * One optimizer step; its figures are appended to metrics.jsonl. Throws the signal's reason when it is aborted, before
+ * anything but the data's place has changed.
+ */
 async function trainStep(
   context: TrainContext,
   objective: Objective,
   input: StepInput,
 ): Promise<Record<string, number>> {
-  const { config, session } = context;
+  const { config, hooks, session } = context;
   const { step, times, folder } = input;
   const start = performance.now();
+  hooks.signal?.throwIfAborted();
   const { documents, metrics } = await objective.prepare(input);
 
   const clip = { low: config.clipLow, high: config.clipHigh };
@@ -109,6 +128,7 @@ async function trainStep(
   let tokens = 0;
   await times.time('train', async () => {
     for (const microBatch of microBatches(documents, MICRO_BATCH_TOKENS)) {
+      hooks.signal?.throwIfAborted();
       const batch = buildTreeBatch(microBatch);
       lossMetrics.add(batch, await session.runTrainStep(batch, clip));
       for (const { trunk, branches } of microBatch) {
@@ -126,15 +146,12 @@ async function trainStep(
     },
     step,
   );
+  // A gradient may be finite where the loss is not.
+  if (!Number.isFinite(lossMetrics.loss)) throw diverged(step, `loss ${lossMetrics.loss}`);
   const { gradNorm, applied } = await times.time('optimizer', () =>
     session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
   );
-  if (!applied || !Number.isFinite(lossMetrics.loss)) {
-    throw new Error(
-      `step ${step}: loss ${lossMetrics.loss}, gradient norm ${gradNorm}: training has diverged; the step was not applied. ` +
-        'Resume from the newest checkpoint with a lower --learning-rate in a new run, or look at the data of this step',
-    );
-  }
+  if (!applied) throw diverged(step, `loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
   objective.afterUpdate(applied);
 
   const figures: Record<string, number> = {
@@ -150,18 +167,45 @@ async function trainStep(
   return figures;
 }
 
+const diverged = (step: number, figures: string): RunError =>
+  new RunError(
+    `step ${step}: ${figures}: training has diverged; the step was not applied. Start a new run with a lower ` +
+      '--learning-rate, from the model or from a checkpoint of this run',
+  );
+
+async function readEvaluations(run: string): Promise<MetricsRow[]> {
+  const rows = await readMetrics(run);
+  return rows.filter((row) => Object.keys(row).some((key) => key.startsWith('eval/')));
+}
+
+/** Refuses to resume a run that is already past its last step. */
+async function checkSteps({ run, steps }: TrainConfig): Promise<void> {
+  const done = (await newestCheckpoint(run))?.step ?? 0;
+  if (done > steps) throw new UserError(`run ${run}: has taken ${done} steps already, --steps ${steps} asks for fewer`);
+}
+
 async function startRun(config: TrainConfig): Promise<{ folder: RunFolder; step: number }> {
   return { folder: await RunFolder.create(config), step: 0 };
 }
 
+/** The checkpoint is read before the folder is changed: what cannot be resumed stays as it is. */
 async function resumeRun(
-  { config, session }: TrainContext,
+  { config, modelHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
-  const { folder, checkpoint } = await RunFolder.resume(config);
-  if (checkpoint === undefined) return { folder, step: 0 };
-  const { training, state } = await loadTrainingCheckpoint(checkpoint.path);
-  session.loadState(training);
-  objective.restore(state);
-  return { folder, step: checkpoint.step };
+  const newest = await newestCheckpoint(config.run);
+  if (newest !== undefined) {
+    const { training, state } = await loadTrainingCheckpoint(newest.path);
+    const saved = state as RunState; // written by train() above, and beside files guarded by their hashes
+    if (saved.modelHash !== modelHash) {
+      throw new UserError(
+        `model ${config.model}: its weights or its config.json are not those that run ${config.run} was started with; ` +
+          'put them back, or start a new run',
+      );
+    }
+    session.loadState(training);
+    objective.restore(saved.objective);
+  }
+  const { folder } = await RunFolder.resume(config);
+  return { folder, step: newest?.step ?? 0 };
 }

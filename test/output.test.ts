@@ -57,7 +57,9 @@ describe('withAtomicDirectory', () => {
     const out = folder.in('out');
     await withAtomicDirectory(out, writes('old'));
     await writeFile(join(out, 'old.txt'), '');
-    await expect(withAtomicDirectory(out, writes('new'))).rejects.toThrow('pass --overwrite to replace it');
+    const again = withAtomicDirectory(out, writes('new'), { overwrite: false });
+    await expect(again).rejects.toThrow('exists already; pass --overwrite to replace it');
+    await expect(withAtomicDirectory(out, writes('new'))).rejects.toThrow('exists already; choose a path that is free');
     await withAtomicDirectory(out, writes('new'), { overwrite: true });
     expect((await readdir(out)).sort()).toEqual(['rlp-ort.json', 'sub']);
     expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('new');
@@ -92,6 +94,26 @@ describe('checkOutputPath', () => {
     await withAtomicDirectory(folder.in('empty'), writes('new'));
     expect(await readdir(folder.path)).toEqual(['empty']);
   });
+
+  it('replaces nothing of another kind', async () => {
+    const out = folder.in('run');
+    await withAtomicDirectory(out, writes('old'), { kind: 'run' });
+    await expect(checkOutputPath(out, { kind: 'export', overwrite: true })).rejects.toThrow(
+      `output ${out}: holds another kind of output (run); choose a path that is free`,
+    );
+    await checkOutputPath(out, { kind: 'run', overwrite: true });
+  });
+
+  // Root may write anywhere.
+  it.skipIf(process.getuid?.() === 0 || process.platform === 'win32')(
+    'refuses a folder that is not ours to write',
+    async () => {
+      await mkdir(folder.in('locked'), { mode: 0o500 });
+      await expect(checkOutputPath(folder.in('locked', 'a', 'out'))).rejects.toThrow(
+        `cannot write into ${folder.in('locked')}: permission denied (EACCES)`,
+      );
+    },
+  );
 
   it('refuses files, links and folders of others, overwrite or not', async () => {
     await writeFile(folder.in('file'), '');

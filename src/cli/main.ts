@@ -2,7 +2,7 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import yargs, { type Argv } from 'yargs';
-import { messageOf, UserError } from '../errors.ts';
+import { messageOf, RunError, UserError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
 import type { Command } from './command.ts';
 import { doctorCommand } from './doctor.ts';
@@ -95,6 +95,10 @@ export async function main(args: readonly string[], io: Io): Promise<number> {
     if (thrown instanceof UserError) {
       io.err(`rlp-ort: ${thrown.message}\n`);
       return 2;
+    }
+    if (thrown instanceof RunError) {
+      io.err(`rlp-ort: ${thrown.message}\n`);
+      return 1;
     }
     if (io.signal.aborted) {
       io.err('rlp-ort: interrupted\n');

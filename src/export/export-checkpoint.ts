@@ -1,5 +1,5 @@
-import { constants, copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { constants, copyFile, mkdir, realpath, writeFile } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import type { DType } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import { parameterCount } from '../model-config.ts';
@@ -37,7 +37,11 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
   if (resolve(source) === resolve(out)) {
     throw new UserError(`output ${out}: is the checkpoint itself, which is never changed; choose another folder`);
   }
-  await checkOutputPath(out, { overwrite });
+  const output = { kind: 'export', overwrite: overwrite ?? false };
+  if (await isWithin(source, out)) {
+    throw new UserError(`output ${out}: the checkpoint ${source} lies in it and would be lost; choose another folder`);
+  }
+  await checkOutputPath(out, output);
   const checkpoint = await openCheckpoint(source);
   await checkFinite(checkpoint);
   const fill = async (temporary: string) => {
@@ -48,7 +52,7 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
       await copyFile(file, join(temporary, basename(file)), constants.COPYFILE_FICLONE);
     return writeArtifacts(checkpoint, temporary);
   };
-  const files = await withAtomicDirectory(out, fill, { kind: 'export', overwrite });
+  const files = await withAtomicDirectory(out, fill, output);
   return {
     out,
     files,
@@ -56,6 +60,16 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
     dtype: dtypeOf(checkpoint),
     seconds: (performance.now() - start) / 1000,
   };
+}
+
+/** Whether `path` lies in `folder`, links followed. False if one of them is not there. */
+async function isWithin(path: string, folder: string): Promise<boolean> {
+  try {
+    const between = relative(await realpath(folder), await realpath(path));
+    return between !== '..' && !between.startsWith(`..${sep}`) && !isAbsolute(between);
+  } catch {
+    return false;
+  }
 }
 
 /** Writes every graph of a checkpoint into a folder that holds, or will hold, its safetensors files. */

@@ -1,4 +1,4 @@
-import { UserError } from '../errors.ts';
+import { RunError, UserError } from '../errors.ts';
 import { type Seed, thoughtStream, type UniformStream } from '../random.ts';
 import type { SessionOptions } from '../runtime/index.ts';
 import { BranchRow, type Thought, type ThoughtRules } from './branch-row.ts';
@@ -82,7 +82,8 @@ export class RolloutEngine implements Disposable {
   /**
    * Yields each document with its thoughts, in the order given, as soon as it and all before it are done. Reads up to
    * `documentsPerBatch` documents ahead of the caches. The event loop is free while the model runs. Stopping early (`break`)
-   * frees the caches. Throws UserError on bad options or positions, and on log-probs that are not finite.
+   * frees the caches. Throws UserError on bad options or positions, RunError on log-probs
+   * that are not finite.
    */
   async *generate(
     documents: Iterable<RolloutDocument> | AsyncIterable<RolloutDocument>,
@@ -202,7 +203,7 @@ async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Prom
     };
     if (!Number.isFinite(result.sampledLogProb) || Number.isNaN(result.targetLogProb)) {
       const { document, position, rollout } = row.thought;
-      throw new UserError(
+      throw new RunError(
         `the model's logits are not finite at token ${row.written} of document ${document}, position ${position}, rollout ${rollout}: ` +
           'the weights are damaged or training has diverged; go back to an earlier checkpoint',
       );

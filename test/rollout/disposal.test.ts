@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { UserError } from '../../src/errors.ts';
+import { RunError, UserError } from '../../src/errors.ts';
 import { RolloutEngine } from '../../src/rollout/index.ts';
 import { type HostWeights, randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
 import { collect, OPTIONS, randomDocuments } from './fixture.ts';
@@ -60,7 +60,7 @@ test('log-probs that are not finite stop the rollout and name the row', async ()
     randomDocuments(TINY_MODEL.vocabSize, [20], () => [4]),
     OPTIONS,
   );
-  await expect(run).rejects.toThrow(UserError);
+  await expect(run).rejects.toThrow(RunError);
   await expect(run).rejects.toThrow(
     "the model's logits are not finite at token 0 of document document-0, position 4, rollout 0",
   );
