@@ -226,6 +226,9 @@ export const trainSchema = trainOptionsSchema
     if (options.objective === 'rlp' && options.temperature === 0) {
       refuse('temperature', 'must be above 0 for training: without chance the thoughts of a group are all the same');
     }
+    if (options.objective === 'rlp' && options.topK === 1) {
+      refuse('topK', 'must not be 1 for training: without chance the thoughts of a group are all the same');
+    }
     if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
     if (options.blockLength > options.batchTokens) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);

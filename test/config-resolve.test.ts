@@ -20,6 +20,9 @@ test('a flag goes before the file, the file before the default', () => {
 test.each<[string, string, number]>([
   ['learning-rate', '1e-6', 1e-6],
   ['temperature', '.5', 0.5],
+  ['top-k', '50', 50],
+  ['top-p', '.95', 0.95],
+  ['min-p', '5e-2', 0.05],
   ['seed', '+7', 7],
 ])('--%s %s is a number', (name, text, value) => {
   const key = name.replace(/-(.)/, (_, letter: string) => letter.toUpperCase());
@@ -35,6 +38,11 @@ test.each<[Record<string, unknown>, string]>([
   [{ temperature: '-1' }, '--temperature -1: must be a number, at least 0'],
   [{ temperature: '0' }, '--temperature 0: must be above 0 for training: without chance'],
   [{ temperature: 'warm' }, '--temperature warm: must be a number, at least 0'],
+  [{ 'top-k': '-1' }, '--top-k -1: must be a whole number, at least 0'],
+  [{ 'top-k': '1' }, '--top-k 1: must not be 1 for training'],
+  [{ 'top-p': '0' }, '--top-p 0: must be a number, above 0, at most 1'],
+  [{ 'top-p': '1.5' }, '--top-p 1.5: must be a number, above 0, at most 1'],
+  [{ 'min-p': '-0.1' }, '--min-p -0.1: must be a number, at least 0, at most 1'],
   [{ steps: '0x10' }, '--steps 0x10: must be a whole number, at least 1'],
   [{ steps: '' }, '--steps "": must be a whole number, at least 1'],
   [{ 'learning-rate': 'Infinity' }, '--learning-rate Infinity: must be a number, at least 0'],

@@ -41,6 +41,9 @@ test('the defaults of train are those of the paper where it states them', () => 
     learningRate: 1e-6,
     schedule: 'constant',
     temperature: 0.7,
+    topK: 0,
+    topP: 1,
+    minP: 0,
     maxThoughtTokens: 2048,
     horizon: 1,
     baseline: 'ema',
@@ -60,6 +63,7 @@ test('a greedy rollout is allowed, greedy RLP training is not, greedy CPT has no
   expect(rolloutSchema.safeParse({ model: 'm', data: ['a'], out: 'o', temperature: 0 }).success).toBe(true);
   expect(trainSchema.safeParse({ ...minimal, temperature: 0 }).success).toBe(false);
   expect(trainSchema.safeParse({ ...minimal, temperature: 0, objective: 'cpt' }).success).toBe(true);
+  expect(trainSchema.safeParse({ ...minimal, topK: 1 }).success).toBe(false);
 });
 
 test('devices', () => {

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 const BENCHMARKS = [
   ['Matrix products: the limit of this machine', 'gemm-roofline.ts'],
   ['Rollouts: decoding', 'rollout.ts'],
+  ['Rollouts: sampling beside the LM head', 'sampling.ts'],
   ['Training: forward, backward, optimizer', 'train.ts'],
 ] as const;
 

@@ -55,7 +55,7 @@ export function buildPrefill(context: DecoderContext): void {
  * write_index int64 [D, S], the branch cache slot of the row's first token. For a slot without a row these are any row, 0
  * and 0: what is written there nobody sees.
  * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
- * For N chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
+ * For N >= 1 chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
  * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and for all of them temperature float32 [], 0 for greedy;
  * top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see sampleTokens and Truncation).
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;

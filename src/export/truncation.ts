@@ -17,7 +17,7 @@ const SMALLEST = 2 ** -126;
 /** A threshold lies this factor below the least probability to be kept: no rounding of their quotient drops that one. */
 const SLACK = 1 + 2 ** -22;
 /** Top-p looks for its threshold among this many of the likeliest tokens, which suffice for most distributions. */
-const CANDIDATES = 1024;
+const CANDIDATES = 256;
 /** Beyond them it searches from 2^-32 of the least likely candidate on, by factors of 2 to these powers. */
 const SEARCH_POWERS = Array.from({ length: 21 }, (_, i) => 2 ** (4 - i));
 
@@ -27,7 +27,7 @@ const SEARCH_POWERS = Array.from({ length: 21 }, (_, i) => 2 ** (4 - i));
  *
  * Each is a threshold on the probability, so the vocabulary need not be sorted: the k-th largest; the largest whose tokens
  * have the mass; a fraction of the largest. Equal probabilities are kept or dropped together. As equal to the threshold
- * count those within a factor of 1 + 2^-21 of it, or 1 + 2^-15 where top-p needs more than 1,024 tokens.
+ * count those within a factor of 1 + 2^-21 of it, or 1 + 2^-15 where top-p needs more than 256 tokens.
  * Masses are float32 sums, so a token within some 1e-6 of the mass that top-p wants may fall on either side.
  */
 export class Truncation {

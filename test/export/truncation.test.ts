@@ -123,7 +123,7 @@ test.each(OPTIONS)('%s: random uniforms, chi-square against what is left', async
   expect(chiSquareDeviate(tokens, softmax(logits, sampling.temperature))).toBeGreaterThan(5);
 });
 
-describe('top-p of more than 1,024 tokens', () => {
+describe('top-p of more tokens than it sorts', () => {
   const vocabulary = 4096;
   const sampler = openSampler(vocabulary);
 
@@ -141,8 +141,8 @@ describe('top-p of more than 1,024 tokens', () => {
       expectInverseCdf(own, uniforms, probabilities);
       return probabilities.filter((p) => p > 0).length;
     });
-    expect(Math.max(...counts)).toBeGreaterThan(1024);
-    expect(Math.min(...counts)).toBeLessThan(1024);
+    expect(Math.max(...counts)).toBeGreaterThan(256);
+    expect(Math.min(...counts)).toBeLessThan(256);
   });
 
   it('keeps a tie beyond them whole', async () => {
