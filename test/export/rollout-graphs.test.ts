@@ -106,6 +106,9 @@ async function step(graph: Graph, trunk: Caches, branch: Caches, tokens: number[
       heads.map(() => 0.5),
     ),
     temperature: float32([], [1]),
+    top_k: int64([], [0]),
+    top_p: float32([], [1]),
+    min_p: float32([], [0]),
   });
   return { logProbs: outputs.target_log_probs, outputs, branch: updated(branch, outputs) };
 }
