@@ -61,7 +61,7 @@ export {
   type TypedArray,
   typedArrayFor,
 } from './dtypes.ts';
-export { UserError } from './errors.ts';
+export { RunError, UserError } from './errors.ts';
 // Checkpoints and their graphs.
 export {
   ARTIFACTS,

@@ -30,7 +30,10 @@ export const openCpt: OpenObjective = async (config, model) => {
   const blocks = await read(config.data);
   const heldOut = config.evalData && (await read(config.evalData));
   const blocksPerStep = Math.max(1, Math.floor(config.batchTokens / config.blockLength));
-  const loaderOptions = { seed: config.seed, names: { items: 'blocks of text', flag: '--batch-tokens' } };
+  const loaderOptions = {
+    seed: config.seed,
+    names: { items: 'blocks of text', flag: '--batch-tokens', unit: config.blockLength },
+  };
   let loader = new DataLoader(blocks, loaderOptions);
   loader.checkBatchSize(blocksPerStep);
 

@@ -14,8 +14,8 @@ export interface LoaderOptions {
   seed: Seed;
   /** Continue from here. */
   cursor?: DataCursor;
-  /** Words of error messages: what the items are, and the flag that sets how many a step takes. */
-  names?: { items: string; flag: string };
+  /** Words of error messages: what the items are, and the flag that sets how many a step takes, in units of `unit`. */
+  names?: { items: string; flag: string; unit?: number };
 }
 
 /**
@@ -27,7 +27,7 @@ export interface LoaderOptions {
 export class DataLoader<Item> {
   readonly #items: readonly Item[];
   readonly #seed: Seed;
-  readonly #names: { items: string; flag: string };
+  readonly #names: { items: string; flag: string; unit?: number };
   #epoch = 0;
   #index = 0;
   #order: number[];
@@ -61,10 +61,11 @@ export class DataLoader<Item> {
 
   /** @throws UserError if there are fewer than `size` items; call it before the work starts. */
   checkBatchSize(size: number): void {
-    const { items, flag } = this.#names;
+    const { items, flag, unit = 1 } = this.#names;
     if (!Number.isInteger(size) || size < 1) throw internal(`a batch of ${size} ${items}`);
     if (size <= this.#items.length) return;
-    const hint = this.#items.length > 0 ? `Lower ${flag} to ${this.#items.length} or less, or add data` : 'Add data';
+    const hint =
+      this.#items.length > 0 ? `Lower ${flag} to ${this.#items.length * unit} or less, or add data` : 'Add data';
     throw new UserError(`the data has ${this.#items.length} ${items}, but a step takes ${size}. ${hint}`);
   }
 

@@ -1,0 +1,124 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { argumentsOf, refused, type Workplace, workplace } from './refused.ts';
+
+let folder: Workplace;
+beforeAll(async () => {
+  folder = await workplace();
+});
+afterAll(() => folder[Symbol.dispose]());
+
+const long = JSON.stringify({ text: 'long enough' });
+const FILES: [what: string, file: string, content: string | Buffer | undefined, message: string | RegExp][] = [
+  [
+    'a file that is not there',
+    'nowhere.txt',
+    undefined,
+    /cannot read .*nowhere\.txt: no such file or folder \(ENOENT\)/,
+  ],
+  ['a file of unknown format', 'text.csv', 'a,b', /text\.csv: cannot tell how to read it: expected \.txt or \.jsonl/],
+  ['an empty text', 'empty.txt', '', /empty\.txt: the file is empty/],
+  ['white space alone', 'white.txt', ' \n\t\n', /white\.txt: the file holds white space only/],
+  [
+    'an empty .jsonl',
+    'empty.jsonl',
+    '\n\n',
+    /empty\.jsonl: the file holds no rows; expected a JSON object with a "text"/,
+  ],
+  ['an empty document', 'row.jsonl', `${long}\n{"text": ""}\n`, /row\.jsonl:2: "text" is empty/],
+  [
+    'text that is not UTF-8',
+    'latin.txt',
+    Buffer.from('caf\xe9 au lait', 'latin1'),
+    /latin\.txt: byte 3 \(0xe9\) is not UTF-8\. Convert the file/,
+  ],
+  [
+    'a .jsonl that is not UTF-8',
+    'latin.jsonl',
+    Buffer.from(`${long}\n{"text": "caf\xe9"}\n`, 'latin1'),
+    /latin\.jsonl: byte 36 \(0xe9\) is not UTF-8\. Convert the file/,
+  ],
+  ['a broken row', 'torn.jsonl', `${long}\n{"text": "to`, /torn\.jsonl:2: not a JSON object on one line/],
+  [
+    'another column',
+    'column.jsonl',
+    '{"content": "x"}\n',
+    /column\.jsonl:1: expected a column "text", found .*"content"/,
+  ],
+  [
+    'two documents of one id',
+    'twice.jsonl',
+    '{"id":1,"text":"ab"}\n{"id":1,"text":"cd"}\n',
+    /twice\.jsonl:2: the id "1" is also/,
+  ],
+];
+
+describe.each(['rollout', 'train rlp', 'train cpt'])('%s refuses', (command) => {
+  it.each(FILES)('%s', async (_what, name, content, message) => {
+    const file = folder.in(name);
+    if (content !== undefined) writeFileSync(file, content);
+    expect(await refused(folder, argumentsOf(command, folder, { data: file }))).toMatch(message);
+  });
+
+  it('a folder', async () => {
+    mkdirSync(folder.in('texts.txt'), { recursive: true });
+    expect(await refused(folder, argumentsOf(command, folder, { data: folder.in('texts.txt') }))).toMatch(
+      /cannot read .*texts\.txt: it is a folder, not a file \(EISDIR\)/,
+    );
+  });
+});
+
+describe.each(['rollout', 'train rlp'])('%s refuses', (command) => {
+  it('documents that are shorter than one position', async () => {
+    writeFileSync(folder.in('short.jsonl'), '{"text":"a"}\n{"text":"b"}\n');
+    expect(await refused(folder, argumentsOf(command, folder, { data: folder.in('short.jsonl') }))).toMatch(
+      /none of the 2 has a position to think at, which takes at least 2 tokens \(1 before, 1 after\) \(the first, .*short\.jsonl:1, has 1\)/,
+    );
+  });
+
+  it('a horizon longer than every document', async () => {
+    expect(await refused(folder, argumentsOf(command, folder, { horizon: '60' }))).toMatch(
+      /none of the 1 has a position to think at, which takes at least 61 tokens/,
+    );
+  });
+
+  it('positions that the data does not list, or that lie outside of it', async () => {
+    expect(await refused(folder, argumentsOf(command, folder, { 'position-strategy': 'column' }))).toMatch(
+      /text\.txt:1: --position-strategy column, but the data has no column "positions" for it/,
+    );
+    writeFileSync(folder.in('far.jsonl'), '{"text":"abc","positions":[9]}\n');
+    const args = argumentsOf(command, folder, { 'position-strategy': 'column', data: folder.in('far.jsonl') });
+    expect(await refused(folder, args)).toMatch(/far\.jsonl:1: "positions"\[0\] must be an integer from 0 to 2/);
+  });
+
+  it('thoughts longer than the model has positions', async () => {
+    expect(await refused(folder, argumentsOf(command, folder, { 'max-thought-tokens': '512' }))).toMatch(
+      /--max-thought-tokens 512: with the delimiters and --horizon 1 this leaves no room for text in the model's 512 positions/,
+    );
+  });
+});
+
+describe('train refuses', () => {
+  it.each(['train rlp', 'train cpt'])('held-out text that is missing (%s)', async (command) => {
+    expect(await refused(folder, argumentsOf(command, folder, { 'eval-data': folder.in('nowhere.txt') }))).toMatch(
+      /cannot read .*nowhere\.txt: no such file or folder/,
+    );
+  });
+
+  it('fewer documents than a step takes', async () => {
+    expect(await refused(folder, argumentsOf('train rlp', folder, { 'documents-per-step': '2' }))).toBe(
+      'the data has 1 documents, but a step takes 2. Lower --documents-per-step to 1 or less, or add data',
+    );
+  });
+
+  it('fewer blocks than a step takes', async () => {
+    expect(await refused(folder, argumentsOf('train cpt', folder, { 'batch-tokens': '160' }))).toBe(
+      'the data has 3 blocks of text, but a step takes 10. Lower --batch-tokens to 48 or less, or add data',
+    );
+  });
+
+  it('blocks longer than the model has positions', async () => {
+    const args = argumentsOf('train cpt', folder, { 'block-length': '513', 'batch-tokens': '513' });
+    expect(await refused(folder, args)).toBe('--block-length 513: the model has 512 positions');
+  });
+});
