@@ -99,7 +99,8 @@ export function resolveSettings<S extends z.ZodType>(
     if (seen.has(key) || spec === undefined) continue;
     seen.add(key);
     const value = key in values ? values[key] : spec.default;
-    const where = quote(spec.name, value, origin.get(key), spec);
+    const layer = origin.get(key);
+    const where = quote(spec.name, layer === undefined ? value : layer.values[spec.name], layer, spec); // as it was written
     problems.push(
       value === undefined
         ? `${where} is missing: ${spec.meta.description}`

@@ -51,7 +51,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   using scorer = await SelfScorer.create(model, options);
   const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
-  return withParents(config.out, async () => {
+  return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume });
     // A batch of the file is a batch of documents, so what is there says where to go on.
     const first = Math.min(writer.batches * config.documentsPerBatch, documents.length);
