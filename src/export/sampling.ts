@@ -60,15 +60,17 @@ export function likeliestTokens(b: GraphBuilder, logits: Value): Value {
 }
 
 /**
- * Log-probs float32 [N] at temperature 1 of given tokens int64 [N], as a function. log sum exp(logits) is read off the
- * likeliest token, whose probability has the smallest relative error; NaN where a logit of the row is NaN.
+ * Log-probs float32 [N] at temperature 1 of given tokens int64 [N], as a function. They are taken relative to the likeliest
+ * token's, which the softmax gives with the smallest error; NaN where a logit of the row is NaN.
  * @param logits float32 [N, V]
  * @param likeliest int64 [N, 1]
  */
 export function logProbsOf(b: GraphBuilder, logits: Value, likeliest: Value): (tokens: Value) => Value {
   const of = (table: Value, tokens: Value) => b.gatherElements(table, tokens, 1); // (N, 1)
-  const logSum = b.sub(of(logits, likeliest), b.log(of(b.softmax(logits), likeliest)));
-  return (tokens) => b.squeeze(b.sub(of(logits, b.unsqueeze(tokens, [1])), logSum), [1]);
+  const best = of(logits, likeliest);
+  const bestLogProb = b.log(of(b.softmax(logits), likeliest));
+  // Differences first: logits can be large where log-probs are close to 0.
+  return (tokens) => b.squeeze(b.add(b.sub(of(logits, b.unsqueeze(tokens, [1])), best), bestLogProb), [1]);
 }
 
 /** A table [N, V] as [N, count, size]. */

@@ -66,6 +66,10 @@ test.each([
   const logits = randomLogits(264, 4).map((x) => Math.fround(x + offset));
   const draws = await sample(logits, evenly(500), { temperature: 1 });
   expectInverseCdf(draws, evenly(500), softmax(logits, 1));
+  const exact = softmax(logits, 1).map(Math.log);
+  draws.logProbs.forEach((value, i) => {
+    expect(Math.abs(value - exact[draws.tokens[i]])).toBeLessThan(1e-6);
+  });
 });
 
 test.each([0.5, 1, 2])('random uniforms: chi-square against the softmax at temperature %d', async (temperature) => {
