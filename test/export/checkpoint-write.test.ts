@@ -61,7 +61,7 @@ describe('writeCheckpointDirectory', () => {
     const write = (out: string, overwrite?: boolean) =>
       writeCheckpointDirectory({ out, source, weights, dtype: 'float32', overwrite });
     await write(folder.in('out'));
-    await expect(write(folder.in('out'))).rejects.toThrow('exists already; pass --overwrite to replace it');
+    await expect(write(folder.in('out'))).rejects.toThrow('exists already; choose a path that is free');
     await write(folder.in('out'), true);
     await expect(write(source, true)).rejects.toThrow('holds files that rlp-ort did not write');
     expect((await readdir(folder.path)).sort()).toEqual(['out', 'source']);
