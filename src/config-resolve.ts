@@ -140,6 +140,15 @@ export function settingsToYaml(options: z.ZodObject, settings: Readonly<Record<s
   return stringify(Object.fromEntries(storedSettings(options, settings)));
 }
 
+/** Settings as a file of rollouts records them: by key, in the order of the schema, without those of one call only. */
+export function recordedSettings(
+  options: z.ZodObject,
+  settings: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const specs = optionSpecs(options).filter((spec) => !spec.meta.callOnly && settings[spec.key] !== undefined);
+  return Object.fromEntries(specs.map(({ key }) => [key, settings[key]]));
+}
+
 /** [flag name, value] of every setting that describes the work rather than one call of the command. */
 export function storedSettings(
   options: z.ZodObject,

@@ -1,5 +1,6 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
-import { parseDevice, type RolloutConfig } from './config.ts';
+import { parseDevice, type RolloutConfig, rolloutSchema } from './config.ts';
+import { recordedSettings } from './config-resolve.ts';
 import { RunError } from './errors.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
@@ -44,15 +45,16 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const data = await ThoughtData.open(model, config);
   const { documents: tokenized, skipped } = await data.read(config.data);
   const documents = tokenized.map((document) => data.withPositions(document, config.step));
-  const { device, threads, out: _out, resume, ...recorded } = config;
-  const metadata = { config: recorded, modelHash: await model.hash() };
+  // Of a file that may be continued: not where it lies, nor on what machine it was made.
+  const { device, threads, out: _out, ...recorded } = config;
+  const metadata = { config: recordedSettings(rolloutSchema, recorded), modelHash: await model.hash() };
 
   const options = { device: parseDevice(device), intraOpThreads: threads };
   using scorer = await SelfScorer.create(model, options);
   const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
   return await withParents(config.out, async () => {
-    await using writer = await RolloutWriter.open(config.out, metadata, { resume });
+    await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
     // A batch of the file is a batch of documents, so what is there says where to go on.
     const first = Math.min(writer.batches * config.documentsPerBatch, documents.length);
     const rollouts = engine.generate(documents.slice(first), data.rolloutOptions(config.step));

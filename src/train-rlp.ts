@@ -1,4 +1,6 @@
 import { RolloutWriter } from './arrow.ts';
+import { trainOptionsSchema } from './config.ts';
+import { recordedSettings } from './config-resolve.ts';
 import { type DataCursor, DataLoader, type TokenizedDocument } from './data/index.ts';
 import { rlpDocument, type ScoredThought } from './optim/index.ts';
 import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
@@ -43,8 +45,7 @@ function rlpObjective(
   heldOut: readonly TokenizedDocument[] | undefined,
 ): Objective {
   const { config, session, modelHash } = context;
-  // Rows of a resumed run do not tell that it was.
-  const { resume: _resume, ...recorded } = config;
+  const metadata = { config: recordedSettings(trainOptionsSchema, config), modelHash };
   const graphs = context.model.trainingRolloutGraphs;
   let loader = new DataLoader(documents, { seed: config.seed });
 
@@ -70,7 +71,7 @@ function rlpObjective(
       const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
       const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, config.horizon));
       const versions = { step, policyVersion, baselineVersion: baseline.version };
-      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), { config: recorded, modelHash });
+      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
       return { documents: lossDocuments(groups, thoughts.openId), metrics: { ...metrics, ...thoughtMetrics(groups) } };

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { internal, UserError } from '../errors.ts';
+import { internal, RunError, UserError } from '../errors.ts';
 import { errnoOf, fileError } from '../file-error.ts';
 import { parameterShapes } from '../model-config.ts';
 import { withAtomicDirectory } from '../output.ts';
@@ -67,8 +67,9 @@ function checkWeights(weights: ReadonlyMap<string, Weight>, expected: ReadonlyMa
     }
     const index = indexOfNonFinite(weight.data, 'float32');
     if (index >= 0) {
-      throw new UserError(
-        `weight ${name}: NaN or infinity at flat index ${index}; the checkpoint is not written, go back to an earlier one`,
+      throw new RunError(
+        `weight ${name}: NaN or infinity at flat index ${index}: training has diverged; the checkpoint is not written, ` +
+          'go back to an earlier one',
       );
     }
   }
@@ -96,8 +97,8 @@ export async function copyCompanions(source: string, target: string): Promise<vo
  * config.json of the source with its dtype set, tokenizer and generation files of the source. All or nothing, and the
  * same weights give the same bytes. A tied model is written without `lm_head.weight`.
  *
- * Errors: UserError if `out` exists, the file system fails, the source has no supported config.json, or a weight is not
- * finite or beyond the range of `dtype`.
+ * Errors: UserError if `out` exists, the file system fails, the source has no supported config.json, or a weight is
+ * beyond the range of `dtype`; RunError if a weight is not finite.
  */
 export async function writeCheckpointDirectory({ out, overwrite, ...checkpoint }: CheckpointToWrite): Promise<void> {
   await withAtomicDirectory(out, (temporary) => fillCheckpointDirectory(temporary, checkpoint), {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -31,14 +32,17 @@ export async function workplace(change: (weights: Map<string, Weight>) => void =
   return folder;
 }
 
-/** Path and content of everything in a folder. */
+/** Path of everything in a folder, below it, with the hash of the files. */
 export function contentOf(folder: string): Map<string, string> {
   const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
   return new Map(
     entries
       .map((entry): [string, string] => {
         const path = join(entry.parentPath, entry.name);
-        return [path, entry.isFile() ? readFileSync(path).toString('base64') : ''];
+        return [
+          path.slice(folder.length),
+          entry.isFile() ? createHash('sha256').update(readFileSync(path)).digest('hex') : '',
+        ];
       })
       .sort(([a], [b]) => (a < b ? -1 : 1)),
   );

@@ -1,0 +1,288 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type TrainConfig, trainOptionsSchema, trainSchema } from '../src/config.ts';
+import { settingsToYaml } from '../src/config-resolve.ts';
+import { RunError } from '../src/errors.ts';
+import type { RunHooks } from '../src/progress.ts';
+import { listCheckpoints, readMetrics } from '../src/run-folder.ts';
+import { train } from '../src/train.ts';
+import { contentOf, refused, type Workplace, workplace } from './bad-input/refused.ts';
+import { runCli } from './cli/run-cli.ts';
+
+let folder: Workplace;
+beforeAll(async () => {
+  folder = await workplace();
+  const rows = (from: number, count: number) =>
+    Array.from(
+      { length: count },
+      (_, i) => `${JSON.stringify({ id: from + i, text: `${(from + i) ** 7} is a number` })}\n`,
+    );
+  writeFileSync(folder.in('data.jsonl'), rows(10, 9).join(''));
+  writeFileSync(folder.in('held-out.jsonl'), rows(70, 3).join(''));
+});
+afterAll(() => folder[Symbol.dispose]());
+afterEach(() => {
+  for (const name of ['run', 'whole']) rmSync(folder.in(name), { recursive: true, force: true });
+});
+
+const run = () => folder.in('run');
+
+/** Five steps of a few documents, in folder/run. */
+function configOf(more: Partial<TrainConfig> = {}): TrainConfig {
+  return trainSchema.parse({
+    ...{
+      model: folder.in('model'),
+      data: [folder.in('data.jsonl')],
+      evalData: [folder.in('held-out.jsonl')],
+      run: run(),
+    },
+    ...{ steps: 5, evalEvery: 2, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine', emaDecay: 0.9 },
+    ...{ documentsPerStep: 2, groupSize: 3, maxThoughtTokens: 5, temperature: 1, horizon: 2, positions: 2 },
+    ...{ blockLength: 16, batchTokens: 32, threads: 1 },
+    ...more,
+  });
+}
+
+/** Rows of metrics.jsonl without their times. */
+async function figuresOf(path: string) {
+  const rows = await readMetrics(path);
+  return rows.map((row) =>
+    Object.fromEntries(Object.entries(row).filter(([name]) => !/^(time\/|step_time$)/.test(name))),
+  );
+}
+
+/** Runs without an interruption and puts the run aside, so that another can have its very path. */
+async function runWhole(config: TrainConfig): Promise<void> {
+  await train(config);
+  renameSync(run(), folder.in('whole'));
+}
+
+/** The last checkpoint, the figures and the thoughts are those of the whole run. */
+async function expectWhole(steps = 5): Promise<void> {
+  const last = `checkpoints/step-${String(steps).padStart(6, '0')}`;
+  expect(await figuresOf(run())).toEqual(await figuresOf(folder.in('whole')));
+  expect(contentOf(join(run(), 'rollouts'))).toEqual(contentOf(folder.in('whole', 'rollouts')));
+  expect(contentOf(join(run(), last))).toEqual(contentOf(folder.in('whole', last)));
+  expect([...contentOf(run()).keys()].filter((path) => path.includes('partial'))).toEqual([]);
+}
+
+/** Interrupts `milliseconds` after step `step`; 0: right behind it, otherwise somewhere in the next. */
+function interruptedAfter(step: number, milliseconds: number): RunHooks {
+  const abort = new AbortController();
+  if (step === 0) setTimeout(() => abort.abort(), milliseconds);
+  return {
+    signal: abort.signal,
+    onProgress: ({ done }) => {
+      if (done < step) return;
+      if (milliseconds === 0) abort.abort();
+      else setTimeout(() => abort.abort(), milliseconds);
+    },
+  };
+}
+
+/** Steps after which to interrupt, and how long after: somewhere in the next step of RLP. */
+const MOMENTS = {
+  rlp: [
+    [1, 0],
+    [2, 20],
+    [4, 0],
+  ],
+  cpt: [
+    [1, 0],
+    [2, 0],
+    [3, 0],
+    [4, 0],
+  ],
+} as const;
+
+describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
+  it.each([1, 2])('interrupted and resumed is the uninterrupted run, with a checkpoint every %i', async (every) => {
+    const config = configOf({ objective, checkpointEvery: every });
+    await runWhole(config);
+    for (const [step, milliseconds] of MOMENTS[objective]) {
+      rmSync(run(), { recursive: true, force: true });
+      const interrupted = train(config, interruptedAfter(step, milliseconds));
+      await expect(interrupted).rejects.toThrow(RunError);
+      await expect(interrupted).rejects.toThrow(
+        new RegExp(
+          `^interrupted after step \\d of 5, which is saved; to go on: rlp-ort train --run ${run()} --resume$`,
+        ),
+      );
+      expect((await listCheckpoints(run())).at(-1)?.step).toBeGreaterThanOrEqual(step);
+      await train({ ...config, resume: true });
+      await expectWhole();
+    }
+  });
+
+  it('interrupted after every step is the uninterrupted run', async () => {
+    const config = configOf({ objective, checkpointEvery: 0 });
+    await runWhole(config);
+    for (let step = 1; step < 5; step++) {
+      await expect(train({ ...config, resume: step > 1 }, interruptedAfter(step, 0))).rejects.toThrow(RunError);
+    }
+    await train({ ...config, resume: true });
+    await expectWhole();
+  });
+});
+
+const start = (args: readonly string[]) =>
+  spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+
+/** Starts or resumes a run in another process, and waits until it has written more than `rows` rows of metrics. */
+async function startUntil(config: TrainConfig, rows: number): Promise<ChildProcess> {
+  const file = folder.in('settings.yaml');
+  writeFileSync(file, settingsToYaml(trainOptionsSchema, config));
+  const child = start(['train', ...(existsSync(run()) ? ['--run', run(), '--resume'] : ['--config', file])]);
+  const metrics = join(run(), 'metrics.jsonl');
+  for (;;) {
+    const found = existsSync(metrics) ? readFileSync(metrics, 'utf8').split('\n').length - 1 : 0;
+    if (found > rows) return child;
+    if (child.exitCode !== null) throw new Error(`the run has ended: ${child.stderr?.read()}`);
+    await sleep(5);
+  }
+}
+
+it('killed without warning at any moment and resumed is the uninterrupted run', async () => {
+  const config = configOf({ steps: 30, checkpointEvery: 1, evalEvery: 10 });
+  await runWhole(config);
+  for (const delay of [0, 11, 23, 37, 50]) {
+    const child = await startUntil(config, existsSync(run()) ? (await readMetrics(run())).length : 0);
+    await sleep(delay);
+    child.kill('SIGKILL');
+    expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+  }
+  expect((await readMetrics(run())).at(-1)?.step).toBeLessThan(30);
+  await train({ ...config, resume: true });
+  await expectWhole(30);
+});
+
+it.each(['SIGINT', 'SIGTERM'] as const)('%s saves the last whole step and says how to go on', async (signal) => {
+  const child = await startUntil(configOf({ steps: 1000, checkpointEvery: 0 }), 3);
+  let message = '';
+  child.stderr?.on('data', (text) => {
+    message += text;
+  });
+  child.kill(signal);
+  expect(await once(child, 'close')).toEqual([1, null]);
+  const [checkpoint] = await listCheckpoints(run());
+  expect(checkpoint.step).toBe((await readMetrics(run())).at(-1)?.step);
+  expect(message).toContain(
+    `\nrlp-ort: interrupted after step ${checkpoint.step} of 1000, which is saved; to go on: rlp-ort train --run ${run()} --resume\n`,
+  );
+});
+
+describe('a resume', () => {
+  it('ignores a checkpoint that is not whole, and removes it', async () => {
+    const config = configOf({ checkpointEvery: 1 });
+    await runWhole(config);
+    await expect(train(config, interruptedAfter(3, 0))).rejects.toThrow(RunError);
+    const [, second, third] = await listCheckpoints(run());
+    renameSync(third.path, `${third.path}.partial-123-abcd`);
+    expect(second.step).toBe(2);
+    await train({ ...config, resume: true });
+    await expectWhole();
+  });
+
+  it('without any checkpoint starts over', async () => {
+    const config = configOf();
+    await runWhole(config);
+    await expect(train(config, interruptedAfter(0, 0))).rejects.toThrow(
+      `interrupted in the first step; to go on: rlp-ort train --run ${run()} --resume`,
+    );
+    expect(await listCheckpoints(run())).toEqual([]);
+    await train({ ...config, resume: true });
+    await expectWhole();
+  });
+
+  it('goes further when asked to, and has nothing to do when it is done', async () => {
+    await train(configOf({ steps: 2 }));
+    const before = contentOf(run());
+    expect(await train(configOf({ steps: 2, resume: true }))).toMatchObject({ steps: 2, last: {} });
+    expect(contentOf(run())).toEqual(before);
+    expect(await train(configOf({ steps: 3, resume: true }))).toMatchObject({ steps: 3 });
+    expect((await figuresOf(run())).map(({ step }) => step)).toEqual([0, 1, 2, 2, 3, 3]);
+  });
+
+  it('refuses other settings, another model, fewer steps and a damaged checkpoint, and leaves the run as it was', async () => {
+    await train(configOf({ steps: 2, checkpointEvery: 1 }));
+    const resume = (...more: string[]) => refused(folder, ['train', '--run', run(), '--resume', ...more]);
+
+    expect(await resume('--group-size', '4', '--learning-rate', '1')).toBe(
+      `run ${run()}: cannot resume with other settings:
+  --group-size 4: the run has 3
+  --learning-rate 1: the run has 0.01
+leave them out, or start a new run`,
+    );
+    expect(await resume('--steps', '1')).toBe(`run ${run()}: has taken 2 steps already, --steps 1 asks for fewer`);
+
+    renameSync(folder.in('data.jsonl'), folder.in('moved.jsonl'));
+    expect(await resume('--steps', '3')).toMatch(/cannot read .*data\.jsonl: no such file or folder/);
+    writeFileSync(
+      folder.in('data.jsonl'),
+      readFileSync(folder.in('moved.jsonl'), 'utf8').split('\n').slice(3).join('\n'),
+    );
+    expect(await resume('--steps', '3')).toMatch(/the data has 6 documents, but had 9 when the run was interrupted/);
+    renameSync(folder.in('moved.jsonl'), folder.in('data.jsonl'));
+
+    const weights = folder.in('model', 'model.safetensors');
+    const original = readFileSync(weights);
+    const edit = (file: string) => {
+      const bytes = readFileSync(file);
+      bytes[bytes.length - 2] ^= 1;
+      writeFileSync(file, bytes);
+    };
+    edit(weights);
+    expect(await resume('--steps', '3')).toBe(
+      `model ${folder.in('model')}: its weights or its config.json are not those that run ${run()} was started with; ` +
+        'put them back, or start a new run',
+    );
+    writeFileSync(weights, original);
+
+    const [first, newest] = await listCheckpoints(run());
+    edit(join(newest.path, 'checkpoint', 'exp_avg.safetensors'));
+    expect(await resume('--steps', '3')).toMatch(
+      /step-000002\/checkpoint\/exp_avg\.safetensors: damaged \(SHA-256 .*\); remove this checkpoint and resume from the one before/,
+    );
+    rmSync(newest.path, { recursive: true });
+    expect(first.step).toBe(1);
+    expect((await runCli(['train', '--run', run(), '--resume', '--steps', '3'])).code).toBe(0);
+    expect((await listCheckpoints(run())).map(({ step }) => step)).toEqual([1, 2, 3]);
+  });
+});
+
+describe('training that diverges', () => {
+  const diverge = (more: Partial<TrainConfig>) => {
+    const { evalData: _, ...config } = configOf({ learningRate: 3e38, schedule: 'constant', ...more });
+    writeFileSync(folder.in('settings.yaml'), settingsToYaml(trainOptionsSchema, config));
+    return runCli(['train', '--config', folder.in('settings.yaml')]);
+  };
+
+  it.each([
+    [
+      'cpt',
+      /\nrlp-ort: step 2: loss NaN: training has diverged; the step was not applied\. Start a new run with[^\n]*\n$/,
+    ],
+    [
+      'rlp',
+      /\nrlp-ort: the model's logits are not finite at token 0 of document \d+, position \d+, rollout 0: [^\n]*\n$/,
+    ],
+  ] as const)('%s stops before it takes a step that is not finite, with exit code 1', async (objective, message) => {
+    expect(await diverge({ objective })).toMatchObject({ code: 1, out: '', err: expect.stringMatching(message) });
+    expect((await readMetrics(run())).map(({ step }) => step)).toEqual([1]);
+    expect(await listCheckpoints(run())).toEqual([]);
+  });
+
+  it('writes no checkpoint that is not finite', async () => {
+    expect(await diverge({ objective: 'cpt', checkpointEvery: 1 })).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(
+        /\nrlp-ort: weight .*: NaN or infinity at flat index \d+: training has diverged; [^\n]*\n$/,
+      ),
+    });
+    expect([...contentOf(folder.in('run', 'checkpoints')).keys()]).toEqual([]);
+  });
+});
