@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { loadWeights, openCheckpoint, type Weight, writeCheckpointDirectory } from '../../src/export/index.ts';
@@ -7,18 +7,25 @@ import { runCli } from '../cli/run-cli.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
 import { goldenPath } from '../golden/golden.ts';
 
-/** A random Qwen3 of 45,000 parameters with a byte-level tokenizer, in three bfloat16 shards. */
+/** A random Qwen3 of 3 layers and 45,000 parameters with a byte-level tokenizer, in three bfloat16 shards. */
 export const SHARDED = goldenPath('checkpoints', 'sharded-bfloat16');
 
 export const TEXT = 'The quick brown fox jumps over the lazy dog.\n';
 
 export type Workplace = ReturnType<typeof temporaryFolder>;
 
-/** A folder with `model`, the model above as one float32 file, and `text.txt`. */
+/** A folder with `model`, the first layer of the model above as one float32 file, and `text.txt`. */
 export async function workplace(change: (weights: Map<string, Weight>) => void = () => {}): Promise<Workplace> {
   const folder = temporaryFolder();
-  const weights = await loadWeights(await openCheckpoint(SHARDED));
-  await writeCheckpointDirectory({ out: folder.in('model'), source: SHARDED, weights, dtype: 'float32' });
+  const source = folder.in('source');
+  cpSync(SHARDED, source, { recursive: true });
+  const config: Record<string, unknown> = JSON.parse(readFileSync(join(source, 'config.json'), 'utf8'));
+  const oneLayer = { ...config, num_hidden_layers: 1, layer_types: ['full_attention'] };
+  writeFileSync(join(source, 'config.json'), JSON.stringify(oneLayer));
+  const all = await loadWeights(await openCheckpoint(SHARDED));
+  const weights = new Map([...all].filter(([name]) => !/layers\.[12]\./.test(name)));
+  await writeCheckpointDirectory({ out: folder.in('model'), source, weights, dtype: 'float32' });
+  rmSync(source, { recursive: true });
   // Afterwards: the writer above refuses what is broken.
   const { tensors } = await openCheckpoint(folder.in('model'));
   change(weights);
