@@ -1,0 +1,169 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { partialPath, readRollouts } from '../src/arrow.ts';
+import { type RolloutConfig, rolloutSchema } from '../src/config.ts';
+import { RunError } from '../src/errors.ts';
+import type { RolloutRecord } from '../src/records.ts';
+import { runRollout } from '../src/rollout-run.ts';
+import { contentOf, type Workplace, workplace } from './bad-input/refused.ts';
+import { runCli } from './cli/run-cli.ts';
+
+const DOCUMENTS = 20;
+let folder: Workplace;
+beforeAll(async () => {
+  folder = await workplace();
+  const texts = Array.from(
+    { length: DOCUMENTS },
+    (_, i) => `${i} times ${i} is ${i * i}${' and so on'.repeat(i % 4)}.`,
+  );
+  writeFileSync(folder.in('data.jsonl'), texts.map((text) => `${JSON.stringify({ text })}\n`).join(''));
+});
+afterAll(() => folder[Symbol.dispose]());
+
+const SETTINGS = { groupSize: 3, positions: 2, maxThoughtTokens: 6, horizon: 2, temperature: 1, threads: 1 };
+
+function configOf(name: string, more: Partial<RolloutConfig> = {}): RolloutConfig {
+  const files = { model: folder.in('model'), data: [folder.in('data.jsonl')], out: folder.in(name) };
+  return rolloutSchema.parse({ ...files, ...SETTINGS, ...more });
+}
+
+async function rowsOf(path: string): Promise<RolloutRecord[]> {
+  const rows: RolloutRecord[] = [];
+  for await (const batch of await readRollouts(path)) rows.push(...batch);
+  return rows;
+}
+
+/** The file of a run that nothing disturbed. */
+let whole: Buffer;
+beforeAll(async () => {
+  await runRollout(configOf('whole.arrow'));
+  whole = readFileSync(folder.in('whole.arrow'));
+});
+
+const thoughtsIn = (rows: readonly RolloutRecord[]) =>
+  rows.map(({ documentId, position, rollout, thoughtTokens, targetTokens, finishReason }) => ({
+    ...{ documentId, position, rollout, finishReason },
+    ...{ thought: [...thoughtTokens], target: [...targetTokens] },
+  }));
+
+describe('rollouts', () => {
+  it('are a row a thought, in the order of the data, and the summary is about them', async () => {
+    const summary = await runRollout(configOf('again.arrow'));
+    const rows = await rowsOf(folder.in('again.arrow'));
+    expect(rows).toHaveLength(DOCUMENTS * 2 * 3);
+    const names = rows.map(({ documentId, position, rollout }) => `${documentId} ${position} ${rollout}`);
+    expect(new Set(names).size).toBe(rows.length);
+    const lines = rows.map(({ documentId }) => Number(documentId.split(':').at(-1)));
+    expect(lines).toEqual(Array.from({ length: rows.length }, (_, i) => Math.floor(i / 6) + 1));
+
+    const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
+    const mean = (of: (row: RolloutRecord) => number) => sum(rows.map(of)) / rows.length;
+    expect(summary).toMatchObject({
+      ...{ out: folder.in('again.arrow'), rows: rows.length, documents: DOCUMENTS, skipped: 0 },
+      tokens: sum(rows.map(({ thoughtTokens }) => thoughtTokens.length)),
+      reward: expect.closeTo(
+        mean(({ reward }) => reward),
+        6,
+      ),
+      reasonedCrossEntropy: expect.closeTo(-mean((row) => sum(row.reasonedLogProbs)) / 2, 6),
+      noThinkCrossEntropy: expect.closeTo(-mean((row) => sum(row.baselineLogProbs)) / 2, 6),
+    });
+    // What a thought is paid: log p with it minus log p without.
+    for (const row of rows) {
+      expect(row.reward).toBeCloseTo(sum(row.reasonedLogProbs) - sum(row.baselineLogProbs), 5);
+    }
+  });
+
+  it('of one seed are the same bytes, of another seed or step other thoughts', async () => {
+    expect(readFileSync(folder.in('again.arrow')).equals(whole)).toBe(true);
+    const thoughts = thoughtsIn(await rowsOf(folder.in('whole.arrow')));
+    for (const [name, more] of [
+      ['seed', { seed: 1 }],
+      ['step', { step: 1 }],
+    ] as const) {
+      await runRollout(configOf(`${name}.arrow`, more));
+      expect(thoughtsIn(await rowsOf(folder.in(`${name}.arrow`)))).not.toEqual(thoughts);
+    }
+  });
+
+  it.each([
+    { documentsPerBatch: 1 },
+    { documentsPerBatch: 7, threads: 2 },
+    { documentsPerBatch: 100, slots: 1 },
+    { slots: 4, threads: 2 },
+  ])('are the same thoughts with the same scores with %o', async (more) => {
+    const name = `${Object.values(more).join('-')}.arrow`;
+    await runRollout(configOf(name, more));
+    const expected = await rowsOf(folder.in('whole.arrow'));
+    const rows = await rowsOf(folder.in(name));
+    expect(thoughtsIn(rows)).toEqual(thoughtsIn(expected));
+    for (const [i, { reward, advantage }] of rows.entries()) {
+      expect(reward).toBeCloseTo(expected[i].reward, 4);
+      expect(advantage).toBeCloseTo(expected[i].advantage, 4);
+    }
+  });
+
+  it('are the same from a checkpoint as from its export, whatever graphs lie there', async () => {
+    expect((await runCli(['export', folder.in('model'), '--out', folder.in('exported')])).code).toBe(0);
+    writeFileSync(folder.in('exported', 'rollout_step.onnx'), 'not a graph');
+    await runRollout(configOf('exported.arrow', { model: folder.in('exported') }));
+    expect(await rowsOf(folder.in('exported.arrow'))).toEqual(await rowsOf(folder.in('whole.arrow')));
+  });
+});
+
+describe('rollouts that are interrupted', () => {
+  it.each([1, 3, 5])('after %i batches are the same file when they are resumed', async (batches) => {
+    const abort = new AbortController();
+    const config = configOf(`interrupted-${batches}.arrow`);
+    const interrupted = runRollout(config, {
+      signal: abort.signal,
+      onProgress: ({ done }) => void (done === 4 * batches && abort.abort()),
+    });
+    if (batches === 5)
+      await interrupted; // nothing was left to do
+    else {
+      await expect(interrupted).rejects.toThrow(RunError);
+      await expect(interrupted).rejects.toThrow(
+        `interrupted; ${4 * batches} of 20 documents are kept in ${partialPath(config.out)}; to go on: the same command with --resume`,
+      );
+      expect(await readRollouts(partialPath(config.out))).toMatchObject({ batches, complete: false });
+      expect(await runRollout({ ...config, resume: true })).toMatchObject({ documents: 20 - 4 * batches });
+    }
+    expect(readFileSync(config.out).equals(whole)).toBe(true);
+    expect(existsSync(partialPath(config.out))).toBe(false);
+  });
+
+  it('before the first batch leave nothing', async () => {
+    const before = contentOf(folder.path);
+    const config = configOf('new/folder/early.arrow');
+    await expect(runRollout(config, { signal: AbortSignal.abort() })).rejects.toThrow(
+      'interrupted; to go on: the same command with --resume',
+    );
+    expect(contentOf(folder.path)).toEqual(before);
+  });
+
+  it('by a kill at any moment are the same file when they are resumed', async () => {
+    const out = folder.in('killed.arrow');
+    const args = ['rollout', '--model', folder.in('model'), '--data', folder.in('data.jsonl'), '--out', out];
+    const flags = ['--max-thought-tokens', '40', '--documents-per-batch', '1', '--group-size', '6', '--positions', '4'];
+    const size = () => (existsSync(partialPath(out)) ? statSync(partialPath(out)).size : 0);
+    for (const delay of [0, 5, 12, 20]) {
+      const before = size();
+      const command = ['--import', 'tsx', 'src/cli/main.ts', ...args, ...flags, '--resume'];
+      const child = spawn(process.execPath, command, { stdio: 'ignore' });
+      // Its first sign of life may be a file of no batch yet.
+      while (size() <= before && child.exitCode === null) await sleep(2);
+      await sleep(delay);
+      child.kill('SIGKILL');
+      expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+    }
+    expect(existsSync(out)).toBe(false);
+    expect((await runCli([...args, ...flags, '--resume'])).code).toBe(0);
+    const { code } = await runCli([...args.slice(0, -1), folder.in('undisturbed.arrow'), ...flags]);
+    expect(code).toBe(0);
+    expect(readFileSync(out).equals(readFileSync(folder.in('undisturbed.arrow')))).toBe(true);
+  });
+});
