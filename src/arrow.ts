@@ -42,6 +42,8 @@ export async function checkRolloutPath(
   path: string,
   { resume = false }: RolloutWriterOptions = {},
 ): Promise<{ finished: boolean; begun: boolean }> {
+  if (/[/\\]$/.test(path))
+    throw new UserError(`${path}: is the name of a folder; add a file name, such as thoughts.arrow`);
   const partial = partialPath(path);
   const [finished, begun] = await Promise.all([exists(path), exists(partial)]);
   if (!resume) {

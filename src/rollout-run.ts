@@ -1,6 +1,7 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
 import { parseDevice, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
+import { fingerprint } from './data/index.ts';
 import { RunError } from './errors.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
@@ -20,6 +21,8 @@ export interface RolloutSummary {
   documents: number;
   /** Documents too short to think about. */
   skipped: number;
+  /** Documents cut to what the model's positions hold beside a thought. */
+  truncated: number;
   /** Means over this call's thoughts; left out if there were none. */
   reward?: number;
   reasonedCrossEntropy?: number;
@@ -43,11 +46,12 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   await checkParent(config.out);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
-  const { documents: tokenized, skipped } = await data.read(config.data);
+  const { documents: tokenized, skipped, truncated } = await data.read(config.data);
   const documents = tokenized.map((document) => data.withPositions(document, config.step));
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
   const { device, threads, out: _out, ...recorded } = config;
-  const metadata = { config: recordedSettings(rolloutSchema, recorded), modelHash: await model.hash() };
+  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: fingerprint(tokenized) };
+  const metadata = { config: settings, modelHash: await model.hash() };
 
   const options = { device: parseDevice(device), intraOpThreads: threads };
   using scorer = await SelfScorer.create(model, options);
@@ -60,7 +64,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     const rollouts = engine.generate(documents.slice(first), data.rolloutOptions(config.step));
     const totals = await writeRollouts({ config, hooks, writer, data, baseline, documents, first, rollouts });
     await writer.finish();
-    return { out: config.out, documents: documents.length - first, skipped, ...totals };
+    return { out: config.out, documents: documents.length - first, skipped, truncated, ...totals };
   });
 }
 
@@ -108,7 +112,9 @@ interface WriteInput {
 }
 
 /** Pays the thoughts and appends them batch by batch. */
-async function writeRollouts(input: WriteInput): Promise<Omit<RolloutSummary, 'out' | 'documents' | 'skipped'>> {
+async function writeRollouts(
+  input: WriteInput,
+): Promise<Omit<RolloutSummary, 'out' | 'documents' | 'skipped' | 'truncated'>> {
   const { config, hooks, writer, data, baseline, documents, first } = input;
   const start = performance.now();
   const totals = { rows: 0, reward: 0, reasoned: 0, noThink: 0, tokens: 0 };

@@ -2,6 +2,7 @@ import {
   checkTokenizerFits,
   type DataCursor,
   DataLoader,
+  fingerprint,
   loadTokenizer,
   packDocuments,
   readDocuments,
@@ -10,7 +11,7 @@ import {
 import { UserError } from './errors.ts';
 import { microBatches } from './micro-batches.ts';
 import { cptDocument } from './optim/index.ts';
-import type { OpenObjective } from './train-objective.ts';
+import type { Objective, OpenObjective, TrainContext } from './train-objective.ts';
 import { buildTreeBatch } from './tree-batch.ts';
 
 const EVAL_TOKENS = 8192;
@@ -25,10 +26,11 @@ export const openCpt: OpenObjective = async (config, model) => {
   const read = async (files: readonly string[]) => {
     const { documents } = await tokenizeDocuments(readDocuments(files, config.limit), tokenizer);
     const tokens = documents.map((document) => document.tokens);
-    return packDocuments(tokens, { length: config.blockLength, eosId: tokenizer.eosId });
+    const blocks = packDocuments(tokens, { length: config.blockLength, eosId: tokenizer.eosId });
+    return { blocks, dataHash: fingerprint(documents) };
   };
-  const blocks = await read(config.data);
-  const heldOut = config.evalData && (await read(config.evalData));
+  const { blocks, dataHash } = await read(config.data);
+  const heldOut = config.evalData && (await read(config.evalData)).blocks;
   const blocksPerStep = Math.max(1, Math.floor(config.batchTokens / config.blockLength));
   const loaderOptions = {
     seed: config.seed,
@@ -40,7 +42,7 @@ export const openCpt: OpenObjective = async (config, model) => {
   const targetsOf = (batch: readonly Int32Array[]) => batch.reduce((sum, block) => sum + block.length - 1, 0);
   const lossOf = (batch: readonly Int32Array[]) => batch.map((block) => cptDocument(block, targetsOf(batch)));
 
-  return ({ session }) => ({
+  const makeObjective = ({ session }: TrainContext): Objective => ({
     emaDecay: 1,
     async prepare() {
       return { documents: lossOf(loader.nextBatch(blocksPerStep)), metrics: {} };
@@ -59,4 +61,5 @@ export const openCpt: OpenObjective = async (config, model) => {
       loader = new DataLoader(blocks, { ...loaderOptions, cursor: state as DataCursor });
     },
   });
+  return { dataHash, makeObjective };
 };

@@ -14,18 +14,17 @@ export interface TrainContext {
   model: OpenModel;
   /** SHA-256 of the model that the run starts from. */
   modelHash: string;
+  /** SHA-256 of the data it takes. */
+  dataHash: string;
   session: TrainingSession;
   sessionOptions: SessionOptions;
 }
 
-/**
- * Reads the data and checks it against the model and the settings, and returns what makes the objective: bad input is found
- * before any weight is loaded.
- */
+/** Reads the data and checks it against the model and the settings: bad input is found before any weight is loaded. */
 export type OpenObjective = (
   config: TrainConfig,
   model: OpenModel,
-) => Promise<(context: TrainContext) => Promise<Objective> | Objective>;
+) => Promise<{ dataHash: string; makeObjective: (context: TrainContext) => Objective }>;
 
 export interface StepInput {
   /** Counted from 1. */

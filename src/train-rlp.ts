@@ -1,7 +1,7 @@
 import { RolloutWriter } from './arrow.ts';
 import { trainOptionsSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
-import { type DataCursor, DataLoader, type TokenizedDocument } from './data/index.ts';
+import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from './data/index.ts';
 import { rlpDocument, type ScoredThought } from './optim/index.ts';
 import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
 import {
@@ -35,7 +35,10 @@ export const openRlp: OpenObjective = async (config, model) => {
   const { documents } = await thoughts.read(config.data);
   const heldOut = config.evalData && (await thoughts.read(config.evalData)).documents;
   new DataLoader(documents, { seed: config.seed }).checkBatchSize(config.documentsPerStep);
-  return (context) => rlpObjective(context, thoughts, documents, heldOut);
+  return {
+    dataHash: fingerprint(documents),
+    makeObjective: (context) => rlpObjective(context, thoughts, documents, heldOut),
+  };
 };
 
 function rlpObjective(

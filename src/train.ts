@@ -16,6 +16,7 @@ import { buildTreeBatch } from './tree-batch.ts';
 interface RunState {
   /** Of the model that the run started from. */
   modelHash: string;
+  dataHash: string;
   objective: unknown;
 }
 
@@ -48,12 +49,12 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkSteps(config) : checkNewRun(config.run));
   const model = await openModel(config.model);
-  const makeObjective = await OBJECTIVES[config.objective](config, model);
+  const { dataHash, makeObjective } = await OBJECTIVES[config.objective](config, model);
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   using session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), sessionOptions);
-  const context: TrainContext = { config, hooks, model, modelHash, session, sessionOptions };
-  const objective = await makeObjective(context);
+  const context: TrainContext = { config, hooks, model, modelHash, dataHash, session, sessionOptions };
+  const objective = makeObjective(context);
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   await using _folder = folder;
@@ -77,7 +78,9 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     if (!hooks.signal?.aborted || thrown !== hooks.signal.reason) throw thrown;
     if (safe.step > saved) await save();
     const kept = safe.step > 0 ? `after step ${safe.step} of ${config.steps}, which is saved` : 'in the first step';
-    throw new RunError(`interrupted ${kept}; to go on: rlp-ort train --run ${config.run} --resume`, { cause: thrown });
+    throw new RunError(`interrupted ${kept}; to go on: rlp-ort train --run ${quoted(config.run)} --resume`, {
+      cause: thrown,
+    });
   }
 
   const evaluations = await readEvaluations(config.run);
@@ -101,7 +104,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
       source: model.directory,
       dtype: model.dtype,
       session,
-      state: { modelHash, objective: safe.state } satisfies RunState,
+      state: { modelHash, dataHash, objective: safe.state } satisfies RunState,
     });
     saved = safe.step;
   }
@@ -167,6 +170,9 @@ async function trainStep(
   return figures;
 }
 
+/** A path as a shell takes it. */
+const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
+
 const diverged = (step: number, figures: string): RunError =>
   new RunError(
     `step ${step}: ${figures}: training has diverged; the step was not applied. Start a new run with a lower ` +
@@ -190,7 +196,7 @@ async function startRun(config: TrainConfig): Promise<{ folder: RunFolder; step:
 
 /** The checkpoint is read before the folder is changed: what cannot be resumed stays as it is. */
 async function resumeRun(
-  { config, modelHash, session }: TrainContext,
+  { config, modelHash, dataHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
   const newest = await newestCheckpoint(config.run);
@@ -201,6 +207,12 @@ async function resumeRun(
       throw new UserError(
         `model ${config.model}: its weights or its config.json are not those that run ${config.run} was started with; ` +
           'put them back, or start a new run',
+      );
+    }
+    if (saved.dataHash !== dataHash) {
+      throw new UserError(
+        `data ${config.data.join(', ')}: its text, or the tokenizer, is not that which run ${config.run} was started with; ` +
+          'put it back, or start a new run',
       );
     }
     session.loadState(training);

@@ -62,7 +62,7 @@ describe('rollouts', () => {
     const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
     const mean = (of: (row: RolloutRecord) => number) => sum(rows.map(of)) / rows.length;
     expect(summary).toMatchObject({
-      ...{ out: folder.in('again.arrow'), rows: rows.length, documents: DOCUMENTS, skipped: 0 },
+      ...{ out: folder.in('again.arrow'), rows: rows.length, documents: DOCUMENTS, skipped: 0, truncated: 0 },
       tokens: sum(rows.map(({ thoughtTokens }) => thoughtTokens.length)),
       reward: expect.closeTo(
         mean(({ reward }) => reward),

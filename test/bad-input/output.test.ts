@@ -3,7 +3,7 @@ import { cp } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runCli } from '../cli/run-cli.ts';
-import { argumentsOf, COMMANDS, refused, type Workplace, workplace } from './refused.ts';
+import { argumentsOf, COMMANDS, refused, TEXT, type Workplace, workplace } from './refused.ts';
 
 let folder: Workplace;
 beforeEach(async () => {
@@ -99,11 +99,23 @@ describe('rollout', () => {
     expect(await refused(folder, [...args, '--resume', '--seed', '9'])).toBe(
       `${out}: cannot continue a file of another run: config.seed is 0 in the file and 9 now; resume with the same settings`,
     );
+    writeFileSync(folder.in('text.txt'), 'Another text of the same name.');
+    expect(await refused(folder, [...args, '--resume'])).toMatch(
+      /cannot continue a file of another run: config\.dataHash is "\w{64}" in the file and "\w{64}" now/,
+    );
+    writeFileSync(folder.in('text.txt'), TEXT);
     const before = readFileSync(out);
     const { code, out: text } = await runCli([...args, '--resume']);
     expect({ code, text }).toMatchObject({ code: 0, text: expect.stringMatching(/^rows +0$/m) });
     expect(text).not.toContain('NaN');
     expect(readFileSync(out).equals(before)).toBe(true);
+  });
+
+  it('refuses a name of a folder', async () => {
+    const out = `${folder.in('new')}/`;
+    expect(await refused(folder, argumentsOf('rollout', folder, { out }))).toBe(
+      `${out}: is the name of a folder; add a file name, such as thoughts.arrow`,
+    );
   });
 
   it('does not take a folder or a foreign file for its own', async () => {
