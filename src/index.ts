@@ -105,6 +105,7 @@ export {
 } from './optim/index.ts';
 export type { Progress, RunHooks } from './progress.ts';
 export { type Seed, type ThoughtId, thoughtStream, type UniformStream, uniformStream } from './random.ts';
+export type { FinishReason } from './records.ts';
 export { FINISH_REASONS, NO_BASELINE, type RolloutRecord } from './records.ts';
 // Rewards and advantages.
 export {
@@ -127,7 +128,6 @@ export {
 // Rollouts: thoughts before positions of documents.
 export {
   type DocumentRollouts,
-  type FinishReason,
   type RolloutCounts,
   type RolloutDocument,
   RolloutEngine,
@@ -152,8 +152,8 @@ export {
   type TensorInfo,
   Value,
 } from './runtime/index.ts';
-export { type TrainSummary, train } from './train.ts';
-export { loadTrainingCheckpoint, saveTrainingCheckpoint, type TrainingCheckpoint } from './train-checkpoint.ts';
+export { loadTrainingCheckpoint, saveTrainingCheckpoint, type TrainingCheckpoint } from './train/checkpoint.ts';
+export { type TrainSummary, train } from './train/train.ts';
 export {
   buildTreeBatch,
   type LossRow,

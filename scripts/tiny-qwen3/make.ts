@@ -7,7 +7,7 @@ import { writeCheckpointDirectory } from '../../src/export/checkpoint-write.ts';
 import { parseConfigJson } from '../../src/export/config-json.ts';
 import { parameterShapes } from '../../src/model-config.ts';
 import { Random } from '../../src/random.ts';
-import { train } from '../../src/train.ts';
+import { train } from '../../src/train/train.ts';
 import { baseCorpus, writeCorpus } from './corpus.ts';
 import { writeTokenizer } from './make-tokenizer.ts';
 

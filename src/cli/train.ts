@@ -48,7 +48,7 @@ export const trainCommand: Command = {
       printResult(io, json, settings, () => settingsToYaml(trainOptionsSchema, config));
       return 0;
     }
-    const { train } = await import('../train.ts');
+    const { train } = await import('../train/train.ts');
     const summary = await withProgress(io, (onProgress) => train(config, { onProgress, signal: io.signal }));
     printResult(io, json, summary, () => formatSummary(summary));
     return 0;

@@ -1,9 +1,9 @@
 import { parameterShapes } from '../model-config.ts';
 import { causalMask, type Keys, maskBias, mergeHeads, splitHeads, type TreeShape, treeAttention } from './attention.ts';
-import type { GraphBuilder } from './builder.ts';
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
 import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
+import { rowLosses } from './policy-loss.ts';
 
 /**
  * `eval_model.onnx`: the forward pass over a prefix-tree batch with its loss; one graph for every objective.
@@ -12,26 +12,18 @@ import type { Value } from './ir.ts';
  * below branch_trunk_lengths). Token rows are flat: all D*P trunk tokens, then all D*R*L branch tokens.
  * Inputs: the weights by name, float32; trunk_ids, trunk_positions int64 [D, P]; branch_ids, branch_positions int64
  * [D, R, L]; branch_trunk_lengths int64 [D, R]; and for N loss rows: loss_rows int64 [N], the token row whose hidden
- * state predicts target_ids int64 [N]; old_log_probs, advantages, policy_weights, nll_weights float32 [N]; scalars
- * clip_low, clip_high float32 [].
- * Loss, with rho = exp(logp - old) and logp at temperature 1:
- *   sum_n policy_weights * -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + sum_n nll_weights * -logp
+ * state predicts target_ids int64 [N]; and the inputs of policy-loss.ts, whose sum over the rows is the loss.
  * Outputs: loss float32 []; log_probs, entropy (nats), ratio (rho) float32 [N].
- * Source: RLP, arXiv 2510.01265, eq. for the clipped surrogate; Schulman et al., arXiv 1707.06347.
  */
 export function buildEvalModel(context: DecoderContext): Value {
   const { builder: b } = context;
   const hidden = treeForward(context);
   const rows = b.input('loss_rows', 'int64', ['N']);
   const targets = b.input('target_ids', 'int64', ['N']);
-  const perRow = (name: string) => b.input(name, 'float32', ['N']);
   const logProbs = b.logSoftmax(lmHead(context, b.gather(hidden, rows))); // (N, V)
   const logProb = b.squeeze(b.gatherElements(logProbs, b.unsqueeze(targets, [1]), 1), [1]); // (N)
-
-  const ratio = b.exp(b.sub(logProb, perRow('old_log_probs')));
-  const surrogate = clippedSurrogate(b, ratio, perRow('advantages'));
-  const gain = b.add(b.mul(perRow('policy_weights'), surrogate), b.mul(perRow('nll_weights'), logProb));
-  const loss = b.neg(b.reduceSum(gain, [0], false));
+  const { losses, ratio } = rowLosses(b, logProb);
+  const loss = b.reduceSum(losses, [0], false);
 
   b.output('loss', loss);
   b.output('log_probs', logProb);
@@ -53,14 +45,6 @@ export function buildTrainingModel(context: DecoderContext): void {
     const buffer = b.input(`${name}.grad`, 'float32', grads[i].shape);
     b.output(`${name}.grad.out`, b.add(buffer, grads[i]));
   });
-}
-
-/** min(rho A, clip(rho) A), [N]. Inside the clip range both are equal and min's gradient goes to its first operand. */
-function clippedSurrogate(b: GraphBuilder, ratio: Value, advantage: Value): Value {
-  const low = b.sub(1, b.input('clip_low', 'float32', []));
-  const high = b.add(1, b.input('clip_high', 'float32', []));
-  const clipped = b.min(b.max(ratio, low), high);
-  return b.min(b.mul(ratio, advantage), b.mul(clipped, advantage));
 }
 
 /** Hidden states [D*P + D*R*L, hidden] of a prefix-tree batch. */

@@ -1,7 +1,5 @@
 import type { UniformStream } from '../random.ts';
-
-/** How a thought ended: by its closing delimiter, at the length limit, or at an end-of-text token. */
-export type FinishReason = 'closed' | 'length' | 'eos';
+import type { FinishReason } from '../records.ts';
 
 /** One thought written before position `position` of a document, and what it did to the prediction of what comes there. */
 export interface Thought {

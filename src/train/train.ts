@@ -1,16 +1,16 @@
-import { parseDevice, type TrainConfig } from './config.ts';
-import { RunError, UserError } from './errors.ts';
-import { microBatches } from './micro-batches.ts';
-import { openModel } from './model-directory.ts';
-import { learningRateAt, TrainingSession } from './optim/index.ts';
-import type { RunHooks } from './progress.ts';
-import { checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from './run-folder.ts';
-import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './train-checkpoint.ts';
-import { openCpt } from './train-cpt.ts';
-import { LossMetrics, StageTimes } from './train-metrics.ts';
-import type { Objective, OpenObjective, StepInput, TrainContext } from './train-objective.ts';
-import { openRlp } from './train-rlp.ts';
-import { buildTreeBatch } from './tree-batch.ts';
+import { parseDevice, type TrainConfig } from '../config.ts';
+import { RunError, UserError } from '../errors.ts';
+import { microBatches } from '../micro-batches.ts';
+import { openModel } from '../model-directory.ts';
+import { learningRateAt, TrainingSession } from '../optim/index.ts';
+import type { RunHooks } from '../progress.ts';
+import { checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from '../run-folder.ts';
+import { buildTreeBatch } from '../tree-batch.ts';
+import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
+import { openCpt } from './cpt.ts';
+import { LossMetrics, StageTimes } from './metrics.ts';
+import type { Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
+import { openRlp } from './rlp.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
 interface RunState {

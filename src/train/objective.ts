@@ -1,11 +1,11 @@
-import type { TrainConfig } from './config.ts';
-import type { OpenModel } from './model-directory.ts';
-import type { TrainingSession } from './optim/index.ts';
-import type { RunHooks } from './progress.ts';
-import type { RunFolder } from './run-folder.ts';
-import type { SessionOptions } from './runtime/index.ts';
-import type { StageTimes } from './train-metrics.ts';
-import type { TreeDocument } from './tree-batch.ts';
+import type { TrainConfig } from '../config.ts';
+import type { OpenModel } from '../model-directory.ts';
+import type { TrainingSession } from '../optim/index.ts';
+import type { RunHooks } from '../progress.ts';
+import type { RunFolder } from '../run-folder.ts';
+import type { SessionOptions } from '../runtime/index.ts';
+import type { TreeDocument } from '../tree-batch.ts';
+import type { StageTimes } from './metrics.ts';
 
 /** What every objective works with. */
 export interface TrainContext {

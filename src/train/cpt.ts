@@ -7,12 +7,12 @@ import {
   packDocuments,
   readDocuments,
   tokenizeDocuments,
-} from './data/index.ts';
-import { UserError } from './errors.ts';
-import { microBatches } from './micro-batches.ts';
-import { cptDocument } from './optim/index.ts';
-import type { Objective, OpenObjective, TrainContext } from './train-objective.ts';
-import { buildTreeBatch } from './tree-batch.ts';
+} from '../data/index.ts';
+import { UserError } from '../errors.ts';
+import { microBatches } from '../micro-batches.ts';
+import { cptDocument } from '../optim/index.ts';
+import { buildTreeBatch } from '../tree-batch.ts';
+import type { Objective, OpenObjective, TrainContext } from './objective.ts';
 
 const EVAL_TOKENS = 8192;
 

@@ -1,5 +1,5 @@
-import type { TreeBatch } from './tree-batch.ts';
-import type { ClipRange, TreeResult } from './tree-model.ts';
+import type { TreeBatch } from '../tree-batch.ts';
+import type { ClipRange, TreeResult } from '../tree-model.ts';
 
 /**
  * Figures of a step over its loss rows, gathered from the micro-batches; names are TRL's. Policy figures are means over the

@@ -1,20 +1,20 @@
-import { RolloutWriter } from './arrow.ts';
-import { trainOptionsSchema } from './config.ts';
-import { recordedSettings } from './config-resolve.ts';
-import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from './data/index.ts';
-import { rlpDocument, type ScoredThought } from './optim/index.ts';
-import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
+import { RolloutWriter } from '../arrow.ts';
+import { trainOptionsSchema } from '../config.ts';
+import { recordedSettings } from '../config-resolve.ts';
+import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from '../data/index.ts';
+import { rlpDocument, type ScoredThought } from '../optim/index.ts';
+import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from '../reward/index.ts';
 import {
   type DocumentRollouts,
   type RolloutDocument,
   RolloutEngine,
   type RolloutGraphs,
   type RolloutOptions,
-} from './rollout/index.ts';
-import { type PaidGroup, payThoughts, thoughtMetrics, toRecords } from './thinking.ts';
-import { ThoughtData } from './thought-data.ts';
-import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './train-objective.ts';
-import type { TreeDocument } from './tree-batch.ts';
+} from '../rollout/index.ts';
+import { type PaidGroup, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
+import { ThoughtData } from '../thought-data.ts';
+import type { TreeDocument } from '../tree-batch.ts';
+import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
 
 /** Padded tokens of a no-think pass. */
 const SCORE_TOKENS = 8192;

@@ -1,15 +1,15 @@
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { UserError } from '../src/errors.ts';
-import { loadWeights, openCheckpoint, writeCheckpointDirectory } from '../src/export/index.ts';
-import type { ModelConfig } from '../src/model-config.ts';
-import { openModel } from '../src/model-directory.ts';
-import { TrainingSession } from '../src/optim/index.ts';
-import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../src/train-checkpoint.ts';
-import { buildTreeBatch } from '../src/tree-batch.ts';
-import { folderWithConfig, temporaryFolder, tinyWeights } from './export/checkpoint-fixture.ts';
-import { randomTrees, SETTINGS, trainingArtifacts } from './fixtures/training.ts';
+import { UserError } from '../../src/errors.ts';
+import { loadWeights, openCheckpoint, writeCheckpointDirectory } from '../../src/export/index.ts';
+import type { ModelConfig } from '../../src/model-config.ts';
+import { openModel } from '../../src/model-directory.ts';
+import { TrainingSession } from '../../src/optim/index.ts';
+import { loadTrainingCheckpoint, saveTrainingCheckpoint } from '../../src/train/checkpoint.ts';
+import { buildTreeBatch } from '../../src/tree-batch.ts';
+import { folderWithConfig, temporaryFolder, tinyWeights } from '../export/checkpoint-fixture.ts';
+import { randomTrees, SETTINGS, trainingArtifacts } from '../fixtures/training.ts';
 
 const STATE = { baseline: { started: true, version: 2 }, cursor: { epoch: 1, index: 5, size: 9 } };
 

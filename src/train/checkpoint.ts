@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DType } from './dtypes.ts';
-import { internal, messageOf, UserError } from './errors.ts';
+import type { DType } from '../dtypes.ts';
+import { internal, messageOf, UserError } from '../errors.ts';
 import {
   fillCheckpointDirectory,
   openCheckpoint,
@@ -11,16 +11,16 @@ import {
   readTensor,
   writeArtifacts,
   writeSafetensors,
-} from './export/index.ts';
-import { fileError } from './file-error.ts';
+} from '../export/index.ts';
+import { fileError } from '../file-error.ts';
 import {
   type HostTensor,
   STATE_KINDS,
   type StateKind,
   type TrainingSession,
   type TrainingState,
-} from './optim/index.ts';
-import { withAtomicDirectory } from './output.ts';
+} from '../optim/index.ts';
+import { withAtomicDirectory } from '../output.ts';
 
 /** A training checkpoint to be. */
 export interface TrainingCheckpoint {
