@@ -92,16 +92,25 @@ export { type OpenModel, openModel } from './model-directory.ts';
 export {
   cptDocument,
   type HostTensor,
+  type ImportanceSampling,
+  type LengthNormalization,
   learningRateAt,
+  type MinibatchOptions,
+  mapRows,
+  minibatches,
   type OptimizerResult,
   type OptimizerSettings,
   rlpDocument,
+  rowLogProbs,
   type Schedule,
   type ScheduleName,
   type ScoredThought,
   type TrainingArtifacts,
   TrainingSession,
   type TrainingState,
+  tokenWeights,
+  truncatedImportanceWeights,
+  withKl,
 } from './optim/index.ts';
 export type { Progress, RunHooks } from './progress.ts';
 export { type Seed, type ThoughtId, thoughtStream, type UniformStream, uniformStream } from './random.ts';
@@ -109,21 +118,28 @@ export type { FinishReason } from './records.ts';
 export { FINISH_REASONS, NO_BASELINE, type RolloutRecord } from './records.ts';
 // Rewards and advantages.
 export {
+  type AdvantageGroup,
+  type AdvantageOptions,
+  type AdvantageScale,
   Baseline,
   type BaselineOptions,
   type BaselineRequest,
   type BaselineState,
+  groupAdvantages,
   groupRelativeAdvantages,
   type HorizonReduction,
   informationGain,
   type NoThinkScorer,
   noThinkLogProbs,
+  type RewardedGroup,
   type RewardMetrics,
   type RewardOptions,
   type RewardResult,
+  type RewardSign,
   reward,
   type ScoreBatch,
   type ScoredThought as TargetScores,
+  type UnclosedThoughts,
 } from './reward/index.ts';
 // Rollouts: thoughts before positions of documents.
 export {

@@ -12,6 +12,10 @@ export interface LossRow {
   policyWeight?: number;
   /** Weight of -log p(target). */
   nllWeight?: number;
+  /** log pi_ref(target), nats, at temperature 1. */
+  referenceLogProb?: number;
+  /** Weight of the estimate of KL(pi || pi_ref), see policy-loss.ts. */
+  klWeight?: number;
 }
 
 /** Tokens that follow the first `trunkLength` tokens of a trunk, unseen by other branches. */
@@ -46,6 +50,8 @@ export interface TreeBatch {
   advantages: Float32Array; // [N]
   policy_weights: Float32Array; // [N]
   nll_weights: Float32Array; // [N]
+  reference_log_probs: Float32Array; // [N]
+  kl_weights: Float32Array; // [N]
 }
 
 const longest = (lengths: readonly number[]): number => lengths.reduce((a, b) => Math.max(a, b), 1);
@@ -75,6 +81,8 @@ export function buildTreeBatch(documents: readonly TreeDocument[]): TreeBatch {
     advantages: new Float32Array(N),
     policy_weights: new Float32Array(N),
     nll_weights: new Float32Array(N),
+    reference_log_probs: new Float32Array(N),
+    kl_weights: new Float32Array(N),
   };
   let n = 0;
   const addLosses = (losses: readonly LossRow[], start: number, length: number) => {
@@ -86,6 +94,8 @@ export function buildTreeBatch(documents: readonly TreeDocument[]): TreeBatch {
       batch.advantages[n] = loss.advantage ?? 0;
       batch.policy_weights[n] = loss.policyWeight ?? 0;
       batch.nll_weights[n] = loss.nllWeight ?? 0;
+      batch.reference_log_probs[n] = loss.referenceLogProb ?? 0;
+      batch.kl_weights[n] = loss.klWeight ?? 0;
       n++;
     }
   };
@@ -126,5 +136,7 @@ export function treeBatchShapes({
     advantages: [N],
     policy_weights: [N],
     nll_weights: [N],
+    reference_log_probs: [N],
+    kl_weights: [N],
   };
 }

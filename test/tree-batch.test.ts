@@ -12,7 +12,17 @@ const DOCUMENTS: TreeDocument[] = [
       {
         trunkLength: 2,
         tokens: [20, 21],
-        losses: [{ token: 1, target: 22, oldLogProb: -1.5, advantage: 0.25, policyWeight: 2 }],
+        losses: [
+          {
+            token: 1,
+            target: 22,
+            oldLogProb: -1.5,
+            advantage: 0.25,
+            policyWeight: 2,
+            referenceLogProb: -1.25,
+            klWeight: 0.125,
+          },
+        ],
       },
       { trunkLength: 3, tokens: [30], losses: [{ token: 0, target: 31 }] },
     ],
@@ -43,6 +53,8 @@ describe('buildTreeBatch', () => {
     expect([...batch.advantages]).toEqual([0, 0.25, 0, 0]);
     expect([...batch.policy_weights]).toEqual([0, 2, 0, 0]);
     expect([...batch.nll_weights]).toEqual([0.5, 0, 0, 0.75]);
+    expect([...batch.reference_log_probs]).toEqual([0, -1.25, 0, 0]);
+    expect([...batch.kl_weights]).toEqual([0, 0.125, 0, 0]);
   });
 
   it('has the shapes it says', () => {

@@ -11,9 +11,9 @@ export interface RowLosses {
 
 /**
  * The loss of every objective, row by row: no row's loss depends on another row. Declares the inputs old_log_probs,
- * advantages, policy_weights, nll_weights float32 [N] and clip_low, clip_high float32 [].
+ * advantages, policy_weights, nll_weights, reference_log_probs, kl_weights float32 [N] and clip_low, clip_high float32 [].
  *
- *   policy_weight * -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + nll_weight * -logp
+ *   policy_weight * -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + nll_weight * -logp + kl_weight * k3
  *
  * @param logProb log p(target) in nats at temperature 1, float32 [N]
  * @see Schulman et al., arXiv 1707.06347, eq. 7; RLP, arXiv 2510.01265
@@ -23,7 +23,25 @@ export function rowLosses(b: GraphBuilder, logProb: Value): RowLosses {
   const ratio = b.exp(b.sub(logProb, perRow('old_log_probs')));
   const surrogate = clippedSurrogate(b, ratio, perRow('advantages'));
   const gain = b.add(b.mul(perRow('policy_weights'), surrogate), b.mul(perRow('nll_weights'), logProb));
-  return { losses: b.neg(gain), ratio };
+  const kl = klEstimate(b, b.sub(perRow('reference_log_probs'), logProb));
+  return { losses: b.sub(b.mul(perRow('kl_weights'), kl), gain), ratio };
+}
+
+/** log(pi_ref / pi) above this counts as this, so that exp stays finite; rows without a reference get here, too. */
+const MAX_LOG_RATIO = 20;
+
+/**
+ * The estimator k3 of KL(pi || pi_ref) from a token drawn from pi, with d = log pi_ref(token) - log pi(token), [N]:
+ *
+ *   k3 = exp(d) - 1 - d,  never negative; its gradient is (1 - exp(d)) grad log pi
+ *
+ * The value is unbiased for KL(pi || pi_ref); the gradient, taken through the term as in GRPO, is in expectation that of
+ * KL(pi_ref || pi). Degenerate: pi = pi_ref gives 0 and no gradient.
+ * @see Schulman, "Approximating KL Divergence" (2020); DeepSeekMath, arXiv 2402.03300, eq. 4
+ */
+function klEstimate(b: GraphBuilder, logRatio: Value): Value {
+  const d = b.min(logRatio, MAX_LOG_RATIO);
+  return b.sub(b.sub(b.exp(d), 1), d);
 }
 
 /** min(rho A, clip(rho) A), [N]. Inside the clip range both are equal and min's gradient goes to its first operand. */

@@ -14,13 +14,17 @@ import { UserError } from '../errors.ts';
  */
 export function groupRelativeAdvantages(scores: ArrayLike<number>): Float64Array {
   const size = scores.length;
-  if (size < 2) {
-    throw new UserError(
-      `group of ${size} thought${size === 1 ? '' : 's'}: a group-relative advantage needs at least 2; raise the group size`,
-    );
-  }
+  assertGroup(size);
   // Differences to the first score: equal scores give exact zeros, and a large common part costs no digits.
   const relative = Float64Array.from(scores, (score) => score - scores[0]);
   const mean = relative.reduce((sum, value) => sum + value, 0) / size;
   return relative.map((value) => (size / (size - 1)) * (value - mean));
+}
+
+/** @throws UserError if a group has too few thoughts to compare */
+export function assertGroup(size: number): void {
+  if (size >= 2) return;
+  throw new UserError(
+    `group of ${size} thought${size === 1 ? '' : 's'}: a group-relative advantage needs at least 2; raise the group size`,
+  );
 }

@@ -1,9 +1,12 @@
 import { internal } from '../errors.ts';
-import { groupRelativeAdvantages } from './advantage.ts';
+import { assertGroup } from './advantage.ts';
 import { checkFinite } from './finite.ts';
+import { type AdvantageOptions, groupAdvantages, type RewardedGroup } from './group-advantages.ts';
 import { type HorizonReduction, informationGain, score } from './information-gain.ts';
+import { standardDeviation, ZERO_STD } from './spread.ts';
 
 export { groupRelativeAdvantages } from './advantage.ts';
+export { ADVANTAGE_SCALES, type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
 export {
   Baseline,
   type BaselineOptions,
@@ -11,13 +14,22 @@ export {
   type BaselineState,
   type NoThinkScorer,
 } from './baseline.ts';
+export { type AdvantageOptions, groupAdvantages, type RewardedGroup } from './group-advantages.ts';
 export { type HorizonReduction, informationGain, score } from './information-gain.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
+export { ADVANTAGE_GROUPS, type AdvantageGroup } from './pooling.ts';
+export { REWARD_SIGNS, type RewardSign } from './reward-sign.ts';
+export { standardDeviation, ZERO_STD } from './spread.ts';
+export { UNCLOSED_THOUGHTS, type UnclosedThoughts, unclosedRule } from './unclosed.ts';
 
 /** What the reward needs to know of a thought. */
 export interface ScoredThought {
   /** log p_theta(target token | prefix, thought) of the h target tokens, nats, temperature 1. */
   reasonedLogProbs: ArrayLike<number>;
+  /** Taken off the reward, nats; default 0. */
+  penalty?: number;
+  /** Paid, but compared with no other: its advantage is 0, and the others do not see it. Default false. */
+  excluded?: boolean;
 }
 
 /** Named as TRL names them where TRL has them; means are over thoughts, or over groups where said. */
@@ -34,9 +46,12 @@ export interface RewardMetrics {
   information_gain_positive?: number;
 }
 
-/** How rewards are computed, and how errors name a thought. */
+/** How rewards and advantages are computed, and how errors name a thought. */
 export interface RewardOptions {
   reduction?: HorizonReduction;
+  advantage?: AdvantageOptions;
+  /** [B] the document of each group, told apart by identity: for advantages across positions. Default: one for all. */
+  documents?: readonly unknown[];
   /** How errors name thought `rollout` of group `group`; by default 'group 3, rollout 1'. */
   nameRow?: (group: number, rollout: number) => string;
 }
@@ -50,17 +65,14 @@ export interface RewardResult {
   metrics: RewardMetrics;
 }
 
-/** Spread below this counts as none, as in TRL. */
-const ZERO_STD = 1e-8;
-
 const meanOf = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 const shareOf = (flags: readonly boolean[]): number => flags.filter(Boolean).length / flags.length;
 
 /**
  * Information-gain rewards and group-relative advantages of B groups (RLP, arXiv 2510.01265).
  *
- * The advantages, and the two spread metrics, come from S_pred alone: the baseline is one number per group and cancels, so
- * leaving it out makes them the same bits whatever the baseline.
+ * Where thoughts are compared with those at the same position only, advantages and the two spread metrics come from S_pred
+ * alone: the baseline is one number per group and cancels, so leaving it out makes them the same bits whatever the baseline.
  *
  * @param thoughts [B][G >= 2] thoughts; a group holds the thoughts at one position of one document
  * @param baseline [B] no-think log-probs of the same h target tokens, or null: then the reward is S_pred
@@ -76,29 +88,30 @@ export function reward(
   if (baseline !== null && baseline.length !== thoughts.length) {
     throw internal(`${thoughts.length} groups against ${baseline.length} baselines`);
   }
-  const rewards: Float64Array[] = [];
-  const advantages: Float64Array[] = [];
-  const deviations: number[] = [];
   const gains: number[] = [];
-  for (const [b, group] of thoughts.entries()) {
+  const groups = thoughts.map((group, b) => {
+    assertGroup(group.length);
     const noThink = baseline?.[b];
     if (noThink !== undefined) checkFinite(noThink, 'baseline', nameRow(b, 0));
     for (const [g, { reasonedLogProbs }] of group.entries()) {
       checkFinite(reasonedLogProbs, 'reasoned', nameRow(b, g));
       if (noThink !== undefined) gains.push(informationGain(reasonedLogProbs, noThink));
     }
-    const scores = Float64Array.from(group, ({ reasonedLogProbs }) => score(reasonedLogProbs, reduction));
+    const scores = Float64Array.from(
+      group,
+      (thought) => score(thought.reasonedLogProbs, reduction) - (thought.penalty ?? 0),
+    );
     const common = noThink === undefined ? 0 : score(noThink, reduction);
-    rewards.push(scores.map((value) => value - common));
-    const advantage = groupRelativeAdvantages(scores);
-    advantages.push(advantage);
-    // A = G/(G-1) (s - mean), so that the sum of squared deviations is ((G-1)/G)^2 sum A^2.
-    const size = group.length;
-    const squares = advantage.reduce((sum, value) => sum + value * value, 0);
-    deviations.push(Math.sqrt((squares * (size - 1)) / (size * size)));
-  }
+    return {
+      document: options.documents?.[b],
+      scores,
+      rewards: scores.map((value) => value - common),
+      excluded: group.map(({ excluded = false }) => excluded),
+    } satisfies RewardedGroup;
+  });
+  const deviations = groups.map(({ scores }) => standardDeviation(scores));
   const metrics: RewardMetrics = {
-    reward: meanOf(rewards.flatMap((group) => [...group])),
+    reward: meanOf(groups.flatMap(({ rewards }) => [...rewards])),
     reward_std: meanOf(deviations),
     frac_reward_zero_std: shareOf(deviations.map((deviation) => deviation < ZERO_STD)),
   };
@@ -106,5 +119,9 @@ export function reward(
     metrics.information_gain = meanOf(gains);
     metrics.information_gain_positive = shareOf(gains.map((gain) => gain > 0));
   }
-  return { reward: rewards, advantage: advantages, metrics };
+  return {
+    reward: groups.map(({ rewards }) => rewards),
+    advantage: groupAdvantages(groups, options.advantage),
+    metrics,
+  };
 }

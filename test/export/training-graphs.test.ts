@@ -49,6 +49,8 @@ interface LossRow {
   advantage?: number;
   policyWeight?: number;
   nllWeight?: number;
+  reference?: number;
+  klWeight?: number;
 }
 
 function lossFeeds(rows: readonly LossRow[], clipLow = 0.2, clipHigh = 0.3): Record<string, Tensor> {
@@ -70,6 +72,8 @@ function lossFeeds(rows: readonly LossRow[], clipLow = 0.2, clipHigh = 0.3): Rec
     advantages: per(({ advantage }) => advantage),
     policy_weights: per(({ policyWeight }) => policyWeight),
     nll_weights: per(({ nllWeight }) => nllWeight),
+    reference_log_probs: per(({ reference }) => reference),
+    kl_weights: per(({ klWeight }) => klWeight),
     clip_low: float32([], [clipLow]),
     clip_high: float32([], [clipHigh]),
   };
@@ -136,6 +140,24 @@ describe.each(VARIANTS)('eval_model.onnx, %s', (_name, config) => {
       expect(result.loss[0]).toBeCloseTo(-0.25 * surrogate - 2.5 * logProb, 5);
     }
   });
+
+  it('has the k3 estimate of the KL divergence, finite wherever the reference is', async () => {
+    const run = await session;
+    const at = async (row: Partial<LossRow>) =>
+      (await run.run({ ...weightFeeds(weights), ...feeds, ...lossFeeds([{ row: 3, target: 5, ...row }]) })).loss[0];
+    const logProb = -(await at({ nllWeight: 1 }));
+    // [pi_ref / pi, pi_ref / pi - 1 - log(pi_ref / pi)]
+    const cases = [
+      [1, 0],
+      [2, 1 - Math.log(2)],
+      [0.5, Math.log(2) - 0.5],
+    ];
+    for (const [ratio, k3] of cases) {
+      expect(await at({ reference: logProb + Math.log(ratio), klWeight: 4 })).toBeCloseTo(4 * k3, 4);
+    }
+    expect(await at({ reference: 200, klWeight: 0 })).toBe(0);
+    expect(await at({ reference: -200, klWeight: 1 })).toBeCloseTo(199 + logProb, 3);
+  });
 });
 
 /** Ratios on both sides of the clip range [0.8, 1.3] and inside it, so far from its ends that a small step crosses none. */
@@ -157,7 +179,8 @@ describe.each(VARIANTS)('training_model.onnx, %s', (_name, config) => {
     return rows.map((row, i) => {
       if (row.row < D * P) return { ...row, nllWeight: 0.1 };
       const old = logProbs[i] - Math.log(RATIOS[i % RATIOS.length]);
-      return { ...row, old, advantage: random.float() < 0.5 ? -1 : 1, policyWeight: 0.2 };
+      const reference = logProbs[i] + random.float() - 0.5;
+      return { ...row, old, advantage: random.float() < 0.5 ? -1 : 1, policyWeight: 0.2, reference, klWeight: 0.1 };
     });
   }
   const prepared = lossRows();
@@ -213,7 +236,7 @@ describe.each(VARIANTS)('training_model.onnx, %s', (_name, config) => {
 
   it('gives no gradient where no row has a weight', async () => {
     const training = await open(buildTrainingModel, config);
-    const unpaid = (await prepared).map(({ row, target, old, advantage }) => ({ row, target, old, advantage }));
+    const unpaid = (await prepared).map(({ policyWeight: _, nllWeight: _nll, klWeight: _kl, ...row }) => row);
     const result = await training.run({ ...weightFeeds(weights), ...buffers(0), ...feeds, ...lossFeeds(unpaid) });
     for (const name of weights.keys()) {
       expect(

@@ -19,9 +19,8 @@ function toldGradients(shapes: Shapes): Uint8Array {
   for (const name of ['branch_ids', 'branch_positions']) b.input(name, 'int64', ['D', 'R', 'L']);
   b.input('branch_trunk_lengths', 'int64', ['D', 'R']);
   for (const name of ['loss_rows', 'target_ids']) b.input(name, 'int64', ['N']);
-  const perRow = ['old_log_probs', 'advantages', 'policy_weights', 'nll_weights'].map((name) =>
-    b.input(name, 'float32', ['N']),
-  );
+  const rows = ['old_log_probs', 'advantages', 'policy_weights', 'nll_weights', 'reference_log_probs', 'kl_weights'];
+  const perRow = rows.map((name) => b.input(name, 'float32', ['N']));
   for (const name of ['clip_low', 'clip_high']) b.input(name, 'float32', []);
   for (const [name, shape] of shapes) b.input(name, 'float32', shape);
   const pieces = b.split(perRow[1], [...shapes.values()].map(sizeOf), 0);
@@ -43,6 +42,7 @@ function batchOf(gradients: readonly ArrayLike<number>[]): TreeBatch {
     branch_trunk_lengths: one(),
     ...{ loss_rows: new BigInt64Array(N), target_ids: new BigInt64Array(N), old_log_probs: new Float32Array(N) },
     ...{ advantages, policy_weights: new Float32Array(N), nll_weights: new Float32Array(N) },
+    ...{ reference_log_probs: new Float32Array(N), kl_weights: new Float32Array(N) },
   };
 }
 
