@@ -143,6 +143,7 @@ export {
 } from './reward/index.ts';
 // Rollouts: thoughts before positions of documents.
 export {
+  type Delimiter,
   type DocumentRollouts,
   type RolloutCounts,
   type RolloutDocument,

@@ -5,6 +5,7 @@ import {
   needsPosition,
   type PositionStrategy,
   readDocuments,
+  type ThinkTokens,
   type TokenizedData,
   type TokenizedDocument,
   type Tokenizer,
@@ -37,7 +38,7 @@ export interface ThoughtSettings {
 export class ThoughtData {
   readonly tokenizer: Tokenizer;
   readonly #settings: ThoughtSettings;
-  readonly #think: { open: number; close: number };
+  readonly #think: ThinkTokens;
   readonly #maxContextTokens: number;
 
   private constructor(tokenizer: Tokenizer, settings: ThoughtSettings, maxPositions: number) {
@@ -45,7 +46,7 @@ export class ThoughtData {
     this.#settings = settings;
     this.#think = tokenizer.thinkTokens(settings.thinkOpen, settings.thinkClose);
     const { maxThoughtTokens, horizon } = settings;
-    this.#maxContextTokens = maxPositions - BranchRow.capacity(maxThoughtTokens, horizon);
+    this.#maxContextTokens = maxPositions - BranchRow.capacity({ ...this.#think, maxThoughtTokens }, horizon);
     if (this.#maxContextTokens < 1) {
       throw new UserError(
         `--max-thought-tokens ${maxThoughtTokens}: with the delimiters and --horizon ${horizon} this leaves no room for text ` +
@@ -60,7 +61,8 @@ export class ThoughtData {
     return new ThoughtData(tokenizer, settings, model.config.maxPositions);
   }
 
-  get openId(): number {
+  /** Tokens of the opening delimiter. */
+  get open(): readonly number[] {
     return this.#think.open;
   }
 

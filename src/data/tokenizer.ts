@@ -14,10 +14,10 @@ export interface AlignedTokens {
   normalize: (text: string) => string;
 }
 
-/** Tokens that open and close a thought. */
+/** Tokens that open and close a thought; one each where the vocabulary has one. */
 export interface ThinkTokens {
-  open: number;
-  close: number;
+  open: readonly number[];
+  close: readonly number[];
 }
 
 /**
@@ -141,8 +141,9 @@ export class Tokenizer {
   }
 
   /**
-   * The tokens that open and close a thought.
-   * @throws UserError if a delimiter is not one token of the vocabulary
+   * The tokens that open and close a thought: one each where they are tokens of the vocabulary, otherwise those that spell
+   * them on their own.
+   * @throws UserError if they are the same, or the vocabulary cannot spell them
    */
   thinkTokens(open = '<think>', close = '</think>'): ThinkTokens {
     if (open === close)
@@ -150,15 +151,26 @@ export class Tokenizer {
     return { open: this.#delimiter('--think-open', open), close: this.#delimiter('--think-close', close) };
   }
 
-  #delimiter(flag: string, text: string): number {
-    const ids = this.encode(text);
-    if (ids.length === 1) return ids[0];
+  #delimiter(flag: string, text: string): readonly number[] {
+    const ids = this.#spelling(text);
+    if (ids !== undefined) return ids;
     const candidates = [...this.specialTokens.keys()].filter((token) => /think|thought|reason/i.test(token));
-    const hint = candidates.length > 0 ? `, such as ${candidates.slice(0, 6).join(' ')}` : '';
+    const hint = candidates.length > 0 ? ` It has special tokens such as ${candidates.slice(0, 6).join(' ')}` : '';
     throw new UserError(
-      `${flag} "${text}": expected one token of the vocabulary, found ${ids.length} tokens in ${this.path}. ` +
-        `Delimit thoughts by existing single tokens with --think-open and --think-close${hint}`,
+      `${flag} "${text}": the vocabulary of ${this.path} cannot spell it. Delimit thoughts by text that it can, with ` +
+        `--think-open and --think-close.${hint}`,
     );
+  }
+
+  /** Tokens that decode to this very text; undefined if there are none (say, an unknown token for a character). */
+  #spelling(text: string): readonly number[] | undefined {
+    try {
+      const ids = Array.from(this.encode(text));
+      return this.decode(ids) === text ? ids : undefined;
+    } catch (thrown) {
+      if (thrown instanceof UserError) return undefined;
+      throw thrown;
+    }
   }
 }
 

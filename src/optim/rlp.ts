@@ -17,23 +17,25 @@ export interface ScoredThought {
  * through a closing one that was forced, nor through the text.
  *
  * Degenerate: A = 0 for all thoughts of a group (equal rewards) gives no gradient.
+ * @param open tokens of the opening delimiter
  * @param thoughtsInStep number of thoughts over which the step's loss is the mean, this document's and others'
  */
 export function rlpDocument(
   tokens: ArrayLike<number>,
   thoughts: readonly ScoredThought[],
-  open: number,
+  open: number | readonly number[],
   thoughtsInStep: number,
 ): TreeDocument {
+  const opening = [open].flat();
   const longestPrefix = Math.max(...thoughts.map(({ position }) => position));
   return {
     trunk: Array.from(tokens).slice(0, longestPrefix),
     losses: [],
     branches: thoughts.map((thought) => ({
       trunkLength: thought.position,
-      tokens: [open, ...thought.tokens.slice(0, -1)], // token u predicts thought token u
+      tokens: [...opening, ...thought.tokens.slice(0, -1)], // the last opening token predicts thought token 0
       losses: thought.tokens.map((target, u) => ({
-        token: u,
+        token: opening.length - 1 + u,
         target,
         oldLogProb: thought.logProbs[u],
         advantage: thought.advantage,

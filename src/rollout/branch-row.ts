@@ -21,10 +21,14 @@ export interface Thought {
   reasonedLogProbs: number[];
 }
 
+/** A token, or the several that a tokenizer without a special token for it writes it with. */
+export type Delimiter = number | readonly number[];
+
 /** The tokens around a thought, and when it ends. */
 export interface ThoughtRules {
-  open: number;
-  close: number;
+  open: Delimiter;
+  /** Closes a thought where the last tokens sampled are these. */
+  close: Delimiter;
   endOfText: readonly number[];
   maxThoughtTokens: number;
 }
@@ -53,6 +57,7 @@ export class BranchRow {
   /** Branch cache slot of the next token; the document position is `thought.position + written`. */
   written = 0;
   readonly #rules: ThoughtRules;
+  readonly #close: readonly number[];
   readonly #noise: UniformStream;
   #next: Feed;
   #queue: Feed[] = [];
@@ -73,12 +78,16 @@ export class BranchRow {
     };
     this.#rules = rules;
     this.#noise = noise;
-    this.#next = { token: rules.open };
+    this.#close = tokensOf(rules.close);
+    const [first, ...rest] = tokensOf(rules.open);
+    this.#next = { token: first };
+    this.#queue = rest.map((token) => ({ token }));
   }
 
   /** Slots of the branch cache that the longest thought needs, with `horizon` targets. */
-  static capacity(maxThoughtTokens: number, horizon: number): number {
-    return 1 + maxThoughtTokens + 1 + (horizon - 1); // opening, thought, forced closing, all targets but the last
+  static capacity(rules: Pick<ThoughtRules, 'open' | 'close' | 'maxThoughtTokens'>, horizon: number): number {
+    const delimiters = tokensOf(rules.open).length + tokensOf(rules.close).length;
+    return delimiters + rules.maxThoughtTokens + (horizon - 1); // the last target is never fed
   }
 
   get token(): number {
@@ -90,13 +99,18 @@ export class BranchRow {
   }
   /** In [0, 1): decides the token sampled after this one; a function of the thought's identity alone. */
   get uniform(): number {
-    return this.#thinking ? this.#noise(this.thought.tokens.length) : 0;
+    return this.#samples ? this.#noise(this.thought.tokens.length) : 0;
+  }
+
+  /** Whether the next token is the model's choice: after the opening delimiter, before the closing one is complete. */
+  get #samples(): boolean {
+    return this.#thinking && this.#queue.length === 0;
   }
 
   /** Takes the model's answer to the token just fed. Returns whether the row is finished. */
   advance(result: StepResult): boolean {
     this.written++;
-    if (this.#thinking) this.#think(result);
+    if (this.#samples) this.#think(result);
     else if (this.#next.target !== undefined) this.thought.reasonedLogProbs.push(result.targetLogProb);
     const next = this.#queue.shift();
     if (next === undefined) return true;
@@ -106,27 +120,32 @@ export class BranchRow {
 
   #think({ sampledId, sampledLogProb, samplingLogProb }: StepResult): void {
     const { thought } = this;
-    const { close, endOfText, maxThoughtTokens } = this.#rules;
+    const { endOfText, maxThoughtTokens } = this.#rules;
     thought.tokens.push(sampledId);
     thought.logProbs.push(sampledLogProb);
     thought.samplingLogProbs.push(samplingLogProb);
-    const reason: FinishReason | undefined =
-      sampledId === close
-        ? 'closed'
-        : endOfText.includes(sampledId)
-          ? 'eos'
-          : thought.tokens.length === maxThoughtTokens
-            ? 'length'
-            : undefined;
+    const reason: FinishReason | undefined = endsWith(thought.tokens, this.#close)
+      ? 'closed'
+      : endOfText.includes(sampledId)
+        ? 'eos'
+        : thought.tokens.length === maxThoughtTokens
+          ? 'length'
+          : undefined;
     if (reason === undefined) {
       this.#queue.push({ token: sampledId });
       return;
     }
     this.#thinking = false;
     thought.finishReason = reason;
-    if (reason !== 'closed') this.#queue.push({ token: sampledId });
-    [close, ...thought.targets.slice(0, -1)].forEach((token, i) => {
-      this.#queue.push({ token, target: thought.targets[i] });
+    const closing = reason === 'closed' ? [sampledId] : [sampledId, ...this.#close];
+    const last = closing.length - 1;
+    [...closing, ...thought.targets.slice(0, -1)].forEach((token, i) => {
+      this.#queue.push(i < last ? { token } : { token, target: thought.targets[i - last] });
     });
   }
 }
+
+const tokensOf = (delimiter: Delimiter): readonly number[] => [delimiter].flat();
+
+const endsWith = (tokens: readonly number[], end: readonly number[]): boolean =>
+  tokens.length >= end.length && end.every((token, i) => tokens[tokens.length - end.length + i] === token);

@@ -115,7 +115,7 @@ export class RolloutEngine implements Disposable {
         documents: D,
         rowsPerDocument: S,
         trunkCapacity: Math.ceil(Math.max(...first.map(trunkLength)) / TRUNK_BUCKET) * TRUNK_BUCKET,
-        branchCapacity: BranchRow.capacity(options.maxThoughtTokens, options.horizon),
+        branchCapacity: BranchRow.capacity(options, options.horizon),
       },
       options,
     );

@@ -1,4 +1,4 @@
-export { BranchRow, type Thought, type ThoughtRules } from './branch-row.ts';
+export { BranchRow, type Delimiter, type Thought, type ThoughtRules } from './branch-row.ts';
 export {
   type DocumentRollouts,
   type RolloutCounts,

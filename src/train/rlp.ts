@@ -77,7 +77,7 @@ function rlpObjective(
       await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
-      return { documents: lossDocuments(groups, thoughts.openId), metrics: { ...metrics, ...thoughtMetrics(groups) } };
+      return { documents: lossDocuments(groups, thoughts.open), metrics: { ...metrics, ...thoughtMetrics(groups) } };
     },
 
     afterUpdate(applied) {
@@ -133,7 +133,7 @@ async function think(
 }
 
 /** One tree a document; the loss is the mean over all thoughts of the step. */
-function lossDocuments(groups: readonly PaidGroup[], open: number): TreeDocument[] {
+function lossDocuments(groups: readonly PaidGroup[], open: readonly number[]): TreeDocument[] {
   const total = groups.reduce((sum, { thoughts }) => sum + thoughts.length, 0);
   const byDocument = new Map<RolloutDocument, ScoredThought[]>();
   for (const { document, thoughts, advantages } of groups) {

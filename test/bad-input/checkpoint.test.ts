@@ -214,9 +214,16 @@ describe.each(['rollout', 'train rlp', 'train cpt'])('%s refuses a tokenizer', (
   });
 });
 
-it.each(['rollout', 'train rlp'])('%s refuses a tokenizer without delimiters of thoughts', async (command) => {
-  const args = argumentsOf(command, folder, { 'think-open': '<reason>' });
-  expect(await refused(folder, args)).toMatch(
-    /--think-open "<reason>": expected one token of the vocabulary, found 8 tokens in .*, such as <think> <\/think>/,
-  );
-});
+it.each(['rollout', 'train rlp'])(
+  '%s refuses delimiters of thoughts that the vocabulary cannot spell',
+  async (command) => {
+    const file = folder.in('model', 'tokenizer.json');
+    const tokenizer = JSON.parse(readFileSync(file, 'utf8'));
+    delete tokenizer.model.vocab['('];
+    writeFileSync(file, JSON.stringify(tokenizer));
+    const args = argumentsOf(command, folder, { 'think-open': '(think)' });
+    expect(await refused(folder, args)).toMatch(
+      /--think-open "\(think\)": the vocabulary of .*tokenizer\.json cannot spell it\. .* such as <think> <\/think>/,
+    );
+  },
+);

@@ -88,17 +88,26 @@ describe('encodeWithOffsets', () => {
 
 describe('thinkTokens', () => {
   it('defaults to <think> and </think>', () => {
-    expect(byteTokenizer().thinkTokens()).toEqual({ open: 257, close: 258 });
+    expect(byteTokenizer().thinkTokens()).toEqual({ open: [257], close: [258] });
   });
 
   it('takes any single tokens', () => {
-    expect(byteTokenizer().thinkTokens('[', ']')).toEqual({ open: 91, close: 93 });
+    expect(byteTokenizer().thinkTokens('[', ']')).toEqual({ open: [91], close: [93] });
   });
 
-  it('says how to choose delimiters', () => {
-    expect(() => byteTokenizer().thinkTokens('<think>', '</thinking>')).toThrow(
-      '--think-close "</thinking>": expected one token of the vocabulary, found 11 tokens in byte/tokenizer.json. Delimit ' +
-        'thoughts by existing single tokens with --think-open and --think-close, such as <think> </think>',
+  it('spells delimiters that are no tokens', () => {
+    expect(mergingTokenizer(['thought']).thinkTokens('<thought>', '</thought>')).toEqual({
+      open: [60, 261, 62],
+      close: [60, 47, 261, 62],
+    });
+  });
+
+  it('says how to choose delimiters where the vocabulary cannot spell them', () => {
+    const model = { type: 'BPE', vocab: { h: 0, i: 1 }, merges: [], unk_token: null };
+    const small = new Tokenizer('small.json', { ...tokenizerJson(), model });
+    expect(() => small.thinkTokens('<thought>', '</think>')).toThrow(
+      '--think-open "<thought>": the vocabulary of small.json cannot spell it. Delimit thoughts by text that it can, with ' +
+        '--think-open and --think-close. It has special tokens such as <think> </think>',
     );
     expect(() => byteTokenizer().thinkTokens('|', '|')).toThrow('a thought could not end');
   });

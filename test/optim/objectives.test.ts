@@ -38,6 +38,16 @@ describe('rlpDocument', () => {
     });
   });
 
+  it('predicts the first token of a thought from the last of an opening delimiter of several', () => {
+    const thought = { position: 1, tokens: [20, CLOSE], logProbs: [-1, -2], advantage: 1 };
+    const [{ tokens, losses }] = rlpDocument(text, [thought], [5, 6, OPEN], 1).branches;
+    expect(tokens).toEqual([5, 6, OPEN, 20]);
+    expect(losses.map(({ token, target }) => [token, target])).toEqual([
+      [2, 20],
+      [3, CLOSE],
+    ]);
+  });
+
   it('gives every thought the same weight, however long, and all thoughts of the step together 1', () => {
     const thoughts = [1, 3, 5].map((length) => ({
       position: 2,

@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
-import { BranchRow, type StepResult } from '../../src/rollout/branch-row.ts';
+import { describe, expect, test } from 'vitest';
+import { BranchRow, type StepResult, type ThoughtRules } from '../../src/rollout/branch-row.ts';
 
 const RULES = { open: 1, close: 2, endOfText: [3, 4], maxThoughtTokens: 3 };
 const TARGETS = [10, 11, 12];
@@ -22,7 +22,7 @@ function drive(row: BranchRow, sampled: readonly number[]): { fed: number[]; tar
   }
 }
 
-const rowWith = (rules: Partial<typeof RULES> = {}, targets = TARGETS) =>
+const rowWith = (rules: Partial<ThoughtRules> = {}, targets = TARGETS) =>
   new BranchRow(
     { document: 'd', position: 5, rollout: 0, targets },
     { ...RULES, ...rules },
@@ -58,7 +58,7 @@ test('a thought as long as may be is closed by force', () => {
     finishReason: 'length',
     reasonedLogProbs: [-0.05, -0.06, -0.07],
   });
-  expect(row.written).toBe(BranchRow.capacity(RULES.maxThoughtTokens, TARGETS.length));
+  expect(row.written).toBe(BranchRow.capacity(RULES, TARGETS.length));
 });
 
 test.each([3, 4])('a thought that ends with end-of-text %i keeps it, and is closed by force', (end) => {
@@ -93,4 +93,38 @@ test('target tokens are not sampled: delimiters among them change nothing', () =
   const { fed } = drive(row, [20, 2]);
   expect(fed).toEqual([1, 20, 2, 2, 3]);
   expect(row.thought.reasonedLogProbs.length).toBe(3);
+});
+
+describe('delimiters of several tokens', () => {
+  const rules = { open: [1, 5], close: [7, 8], maxThoughtTokens: 4 };
+
+  test('the opening is fed as it is, and nothing is sampled before its last token', () => {
+    const row = rowWith(rules);
+    // Answers to the tokens fed: the first is to token 1 of the opening, and is not asked for.
+    const { fed, targets, uniforms } = drive(row, [2, 20, 7, 8]);
+    expect(fed).toEqual([1, 5, 20, 7, 8, 10, 11]);
+    expect(targets).toEqual([0, 0, 0, 0, 10, 11, 12]);
+    expect(uniforms).toEqual([0, 0.1, 0.2, 0.3, 0, 0, 0]);
+    expect(row.thought).toMatchObject({
+      tokens: [20, 7, 8],
+      logProbs: [-2, -3, -4],
+      finishReason: 'closed',
+      reasonedLogProbs: [-0.05, -0.06, -0.07],
+    });
+  });
+
+  test('part of the closing is no closing; forced, it comes as a whole', () => {
+    const row = rowWith(rules);
+    const { fed, targets } = drive(row, [2, 7, 20, 8, 7]);
+    expect(fed).toEqual([1, 5, 7, 20, 8, 7, 7, 8, 10, 11]);
+    expect(targets).toEqual([0, 0, 0, 0, 0, 0, 0, 10, 11, 12]);
+    expect(row.thought).toMatchObject({ tokens: [7, 20, 8, 7], finishReason: 'length' });
+    expect(row.written).toBe(BranchRow.capacity(rules, TARGETS.length));
+  });
+
+  test('an end of text within the closing is not lost on it', () => {
+    const row = rowWith({ ...rules, close: [3, 8] });
+    drive(row, [2, 20, 3]);
+    expect(row.thought).toMatchObject({ tokens: [20, 3], finishReason: 'eos' });
+  });
 });

@@ -1,5 +1,5 @@
 import type { ModelConfig } from '../../src/model-config.ts';
-import type { Thought } from '../../src/rollout/index.ts';
+import type { Thought, ThoughtRules } from '../../src/rollout/index.ts';
 import { Value } from '../../src/runtime/index.ts';
 import { buildTreeBatch } from '../../src/tree-batch.ts';
 import { TreeModel } from '../../src/tree-model.ts';
@@ -35,15 +35,16 @@ export class Reference implements Disposable {
   async thought(
     document: ArrayLike<number>,
     thought: Thought,
-    { open, close }: { open: number; close: number },
+    { open, close }: Pick<ThoughtRules, 'open' | 'close'>,
   ): Promise<{ written: Float32Array[]; scored: Float32Array[] }> {
     const prefix = Array.from(document).slice(0, thought.position);
-    const forced = thought.finishReason === 'closed' ? [] : [close];
-    const sequence = [...prefix, open, ...thought.tokens, ...forced, ...thought.targets];
+    const forced = thought.finishReason === 'closed' ? [] : [close].flat();
+    const opening = [open].flat();
+    const sequence = [...prefix, ...opening, ...thought.tokens, ...forced, ...thought.targets];
     const table = await this.logProbs(sequence);
     const first = sequence.length - 1 - thought.targets.length; // the closing delimiter predicts the first target
     return {
-      written: table.slice(prefix.length, prefix.length + thought.tokens.length),
+      written: table.slice(prefix.length + opening.length - 1).slice(0, thought.tokens.length),
       scored: table.slice(first, -1),
     };
   }

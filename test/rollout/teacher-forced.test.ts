@@ -22,41 +22,49 @@ afterAll(() => {
 const close = (actual: number, expected: number) => expect(Math.abs(actual - expected)).toBeLessThan(TOLERANCE);
 
 test.each([
-  [1, 1],
-  [3, 0.7],
-  [3, 0],
-])('every log-prob is that of a flat pass: horizon %i, temperature %d', async (horizon, temperature) => {
-  const documents = randomDocuments(TINY_MODEL.vocabSize, [7, 40, 130], (length) => [
-    1,
-    Math.floor(length / 2),
-    length - horizon,
-  ]);
-  const options = { ...OPTIONS, horizon, temperature };
-  const rollouts = await collect(engine, documents, options);
-  expect(rollouts.map(({ document }) => document)).toEqual(documents);
-  for (const { document, thoughts } of rollouts) {
-    expect(thoughts.map(({ position, rollout }) => [position, rollout])).toEqual(
-      document.positions.flatMap((position) => [0, 1, 2].map((rollout) => [position, rollout])),
-    );
-    for (const thought of thoughts) {
-      const { written, scored } = await reference.thought(document.tokens, thought, options);
-      thought.tokens.forEach((token, i) => {
-        close(thought.logProbs[i], written[i][token]);
-        if (temperature > 0) close(thought.samplingLogProbs[i], temper(written[i], temperature)[token]);
-        else {
-          expect(token).toBe(argmax(written[i]));
-          expect(thought.samplingLogProbs[i]).toBe(0);
-        }
-      });
-      expect(thought.targets).toEqual(Array.from(document.tokens).slice(thought.position, thought.position + horizon));
-      expect(thought.reasonedLogProbs.length).toBe(horizon);
-      thought.targets.forEach((target, i) => {
-        close(thought.reasonedLogProbs[i], scored[i][target]);
-      });
+  [1, 1, {}],
+  [3, 0.7, {}],
+  [3, 0, {}],
+  [2, 1, { open: [5, 1, 9], close: [4, 2] }],
+])(
+  'every log-prob is that of a flat pass: horizon %i, temperature %d, %j',
+  async (horizon, temperature, delimiters) => {
+    const documents = randomDocuments(TINY_MODEL.vocabSize, [7, 40, 130], (length) => [
+      1,
+      Math.floor(length / 2),
+      length - horizon,
+    ]);
+    const options = { ...OPTIONS, ...delimiters, horizon, temperature };
+    const rollouts = await collect(engine, documents, options);
+    expect(rollouts.map(({ document }) => document)).toEqual(documents);
+    for (const { document, thoughts } of rollouts) {
+      expect(thoughts.map(({ position, rollout }) => [position, rollout])).toEqual(
+        document.positions.flatMap((position) => [0, 1, 2].map((rollout) => [position, rollout])),
+      );
+      for (const thought of thoughts) {
+        const { written, scored } = await reference.thought(document.tokens, thought, options);
+        thought.tokens.forEach((token, i) => {
+          close(thought.logProbs[i], written[i][token]);
+          if (temperature > 0) close(thought.samplingLogProbs[i], temper(written[i], temperature)[token]);
+          else {
+            expect(token).toBe(argmax(written[i]));
+            expect(thought.samplingLogProbs[i]).toBe(0);
+          }
+        });
+        expect(thought.targets).toEqual(
+          Array.from(document.tokens).slice(thought.position, thought.position + horizon),
+        );
+        expect(thought.reasonedLogProbs.length).toBe(horizon);
+        thought.targets.forEach((target, i) => {
+          close(thought.reasonedLogProbs[i], scored[i][target]);
+        });
+      }
     }
-  }
-  if (temperature > 0) {
-    const reasons = new Set(allThoughts(rollouts).map(({ finishReason }) => finishReason));
-    expect(reasons).toEqual(new Set(['closed', 'length', 'eos']));
-  }
-});
+    if (temperature > 0) {
+      const reasons = new Set(allThoughts(rollouts).map(({ finishReason }) => finishReason));
+      // Two tokens in a row happen to close a thought in one of 48 * 48.
+      const expected = 'close' in delimiters ? ['length', 'eos'] : ['closed', 'length', 'eos'];
+      expect(reasons).toEqual(new Set(expected));
+    }
+  },
+);
