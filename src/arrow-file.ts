@@ -4,7 +4,7 @@ import { Message, type MessageHeader, MetadataVersion, type Schema } from 'apach
 import { FileBlock, Footer } from 'apache-arrow/ipc/metadata/file';
 import { END_OF_STREAM, encodeSchema } from './arrow-batch.ts';
 import { internal, UserError } from './errors.ts';
-import { errnoOf, fileError } from './file-error.ts';
+import { fileError } from './file-error.ts';
 
 /**
  * The Arrow IPC file format (arrow.apache.org/docs/format/Columnar.html#ipc-file-format): magic and padding, the messages
@@ -84,19 +84,6 @@ export async function writeBytes(file: FileHandle, offset: number, bytes: Uint8A
   while (written < bytes.length) {
     const { bytesWritten } = await file.write(bytes, written, bytes.length - written, offset + written);
     written += bytesWritten;
-  }
-}
-
-/** Makes a rename durable. Some systems cannot sync a folder; then it is as durable as they make it. */
-export async function syncFolder(path: string): Promise<void> {
-  let folder: FileHandle | undefined;
-  try {
-    folder = await open(path, 'r');
-    await folder.sync();
-  } catch (thrown) {
-    if (!['EPERM', 'EINVAL', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(errnoOf(thrown) ?? '')) throw thrown;
-  } finally {
-    await folder?.close();
   }
 }
 

@@ -11,18 +11,22 @@ import {
   openFile,
   readBytes,
   scanFile,
-  syncFolder,
   writeBytes,
 } from './arrow-file.ts';
 import { checkRolloutSchema, checkSameRun, type RolloutFileMetadata, rolloutSchema } from './arrow-schema.ts';
+import { sync } from './durable.ts';
 import { internal, UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
+import { checkUnlocked, Lock } from './lock.ts';
 import type { RolloutRecord } from './records.ts';
 
 export { ROLLOUT_SCHEMA_VERSION, type RolloutFileMetadata } from './arrow-schema.ts';
 
 /** Name of a rollout file while it is written. */
 export const partialPath = (path: string): string => `${path}.partial`;
+
+/** Held while a rollout file is written. */
+const lockPath = (path: string): string => `${path}.lock`;
 
 async function exists(path: string): Promise<boolean> {
   try {
@@ -42,8 +46,18 @@ export async function checkRolloutPath(
   path: string,
   { resume = false }: RolloutWriterOptions = {},
 ): Promise<{ finished: boolean; begun: boolean }> {
-  if (/[/\\]$/.test(path))
-    throw new UserError(`${path}: is the name of a folder; add a file name, such as thoughts.arrow`);
+  checkName(path);
+  await checkUnlocked(lockPath(path), path);
+  return await findFile(path, resume);
+}
+
+function checkName(path: string): void {
+  if (!/[/\\]$/.test(path)) return;
+  throw new UserError(`${path}: is the name of a folder; add a file name, such as thoughts.arrow`);
+}
+
+/** checkRolloutPath when the lock is held. */
+async function findFile(path: string, resume: boolean): Promise<{ finished: boolean; begun: boolean }> {
   const partial = partialPath(path);
   const [finished, begun] = await Promise.all([exists(path), exists(partial)]);
   if (!resume) {
@@ -68,6 +82,7 @@ export interface RolloutWriterOptions {
  */
 export class RolloutWriter implements AsyncDisposable {
   readonly path: string;
+  readonly #lock: Lock;
   readonly #file: FileHandle;
   readonly #schema: Schema;
   readonly #blocks: BatchBlock[];
@@ -75,8 +90,14 @@ export class RolloutWriter implements AsyncDisposable {
   #end: number;
   #state: 'open' | 'busy' | 'closed' = 'open';
 
-  private constructor(path: string, file: FileHandle, layout: Pick<FileLayout, 'schema' | 'blocks' | 'end'>) {
+  private constructor(
+    path: string,
+    lock: Lock,
+    file: FileHandle,
+    layout: Pick<FileLayout, 'schema' | 'blocks' | 'end'>,
+  ) {
     this.path = path;
+    this.#lock = lock;
     this.#file = file;
     this.#schema = layout.schema;
     this.#blocks = layout.blocks;
@@ -84,16 +105,32 @@ export class RolloutWriter implements AsyncDisposable {
   }
 
   /**
-   * Errors: UserError if FILE or FILE.partial exists and `resume` is not set; on resuming, if both exist, if the file was
-   * begun with another config or model, or is not a file of rollouts; if the file system refuses.
+   * Errors: UserError if another process writes FILE; if FILE or FILE.partial exists and `resume` is not set; on resuming, if
+   * both exist, if the file was begun with another config or model, or is not a file of rollouts; if the file system refuses.
    */
   static async open(
     path: string,
     metadata: RolloutFileMetadata,
-    options: RolloutWriterOptions = {},
+    { resume = false }: RolloutWriterOptions = {},
+  ): Promise<RolloutWriter> {
+    checkName(path);
+    const lock = await Lock.acquire(lockPath(path), path);
+    try {
+      return await RolloutWriter.#begin(path, lock, metadata, resume);
+    } catch (thrown) {
+      await lock.release();
+      throw thrown;
+    }
+  }
+
+  static async #begin(
+    path: string,
+    lock: Lock,
+    metadata: RolloutFileMetadata,
+    resume: boolean,
   ): Promise<RolloutWriter> {
     const partial = partialPath(path);
-    const { finished, begun } = await checkRolloutPath(path, options);
+    const { finished, begun } = await findFile(path, resume);
     if (finished) {
       const { metadata: before } = await readRollouts(path);
       checkSameRun(path, before, metadata);
@@ -105,15 +142,15 @@ export class RolloutWriter implements AsyncDisposable {
       if (layout !== undefined) {
         checkSameRun(partial, checkRolloutSchema(partial, layout.schema), metadata);
         await file.truncate(layout.end);
-        return new RolloutWriter(path, file, layout);
+        return new RolloutWriter(path, lock, file, layout);
       }
       const schema = rolloutSchema(metadata);
       const header = fileHeader(schema);
       await file.truncate(0);
       await writeBytes(file, 0, header);
       await file.sync();
-      await syncFolder(dirname(resolve(path)));
-      return new RolloutWriter(path, file, { schema, blocks: [], end: header.length });
+      await sync(dirname(resolve(path)));
+      return new RolloutWriter(path, lock, file, { schema, blocks: [], end: header.length });
     } catch (thrown) {
       await file.close();
       if (!finished && !begun) await rm(partial, { force: true });
@@ -168,7 +205,8 @@ export class RolloutWriter implements AsyncDisposable {
       await this.#file.close();
       this.#state = 'closed';
       await rename(partialPath(this.path), this.path);
-      await syncFolder(dirname(resolve(this.path)));
+      await sync(dirname(resolve(this.path)));
+      await this.#lock.release();
     });
   }
 
@@ -180,6 +218,7 @@ export class RolloutWriter implements AsyncDisposable {
     await this.#file.close();
     // Nothing is lost with it, and it would stand in the way of the next try.
     if (this.#blocks.length === 0) await rm(partialPath(this.path), { force: true });
+    await this.#lock.release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,20 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import {
-  access,
-  constants,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  writeFile,
-} from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { access, constants, lstat, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { sync } from './durable.ts';
 import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
+import { Lock } from './lock.ts';
 
 /** File that marks a folder as written by this program, and so as one that --overwrite may replace. */
 export const MARKER = 'rlp-ort.json';
@@ -83,19 +73,6 @@ export async function checkOutputPath(out: string, options: OutputOptions = {}):
   }
 }
 
-/** Some file systems cannot sync a folder, or a file opened for reading; then the data is as durable as they make it. */
-async function sync(path: string): Promise<void> {
-  let handle: Awaited<ReturnType<typeof open>> | undefined;
-  try {
-    handle = await open(path, 'r');
-    await handle.sync();
-  } catch (thrown) {
-    if (!['EPERM', 'EINVAL', 'EISDIR', 'EACCES', 'ENOTSUP'].includes(errnoOf(thrown) ?? '')) throw thrown;
-  } finally {
-    await handle?.close();
-  }
-}
-
 async function syncTree(directory: string): Promise<void> {
   for (const entry of await readdir(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
@@ -133,11 +110,27 @@ export async function withParents<T>(out: string, work: () => Promise<T>): Promi
   }
 }
 
+/** Added to the name of what is being replaced. */
+const REPLACED = '.old';
+
+/**
+ * Removes what killed processes left of their work on `out`, whose lock is held: nobody else's work can be among it. One that
+ * was killed between the two renames of moveIntoPlace left no `out`: it gets the old one back.
+ */
+async function removeLeftovers(out: string): Promise<void> {
+  const parent = dirname(out);
+  const start = `${basename(out)}.partial-`;
+  const leftovers = (await readdir(parent)).filter((name) => name.startsWith(start));
+  const old = leftovers.find((name) => name.endsWith(REPLACED));
+  if (old !== undefined && (await statOrUndefined(out)) === undefined) await rename(join(parent, old), out);
+  for (const name of leftovers) await rm(join(parent, name), { recursive: true, force: true });
+}
+
 /** Moves the finished folder into place; what it replaces is removed only once the new one stands. */
 async function moveIntoPlace(temporary: string, out: string, options: OutputOptions): Promise<void> {
   await checkOutputPath(out, options);
   const stat = await statOrUndefined(out);
-  const old = `${temporary}.old`;
+  const old = `${temporary}${REPLACED}`;
   if (stat !== undefined) await rename(out, old);
   try {
     await rename(temporary, out);
@@ -152,10 +145,11 @@ async function moveIntoPlace(temporary: string, out: string, options: OutputOpti
 /**
  * Makes a folder all at once: `fill` writes into a temporary folder beside `out` (`OUT.partial-PID-xxxx`, same file system),
  * every file is synced to disk, and the folder is renamed to `out`. Whoever sees `out` sees all of it. If anything fails,
- * nothing is left behind and `out` is as it was. The marker file is added unless `fill` wrote one.
+ * nothing is left behind and `out` is as it was; what a kill left behind is removed by the next call. The marker file is
+ * added unless `fill` wrote one. `OUT.lock` keeps other processes off meanwhile.
  *
- * Missing parents of `out` are created. Errors: UserError if `out` may not be written (see checkOutputPath) or the file
- * system fails (disk full, no permission); whatever `fill` throws.
+ * Missing parents of `out` are created. Errors: UserError if `out` may not be written (see checkOutputPath), another process
+ * writes it, or the file system fails (disk full, no permission); whatever `fill` throws.
  */
 export async function withAtomicDirectory<T>(
   out: string,
@@ -166,7 +160,9 @@ export async function withAtomicDirectory<T>(
   await checkOutputPath(target, options);
   const temporary = `${target}.partial-${process.pid}-${randomBytes(2).toString('hex')}`;
   return withParents(target, async () => {
+    await using _lock = await Lock.acquire(`${target}.lock`, `output ${out}`);
     try {
+      await removeLeftovers(target);
       await mkdir(temporary);
       const result = await fill(temporary);
       const marker = join(temporary, MARKER);

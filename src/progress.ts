@@ -14,6 +14,9 @@ export interface Progress {
 /** What the long calls of the library take besides their settings. */
 export interface RunHooks {
   onProgress?: (progress: Progress) => void;
-  /** Aborted: stop at the next safe point, keep what is done, and reject with a RunError that says how to continue. */
+  /**
+   * Aborted: a rollout finishes the batch of documents in flight, training gives up the step in flight, which a resume takes
+   * again; then reject with a RunError that says how to continue. A call that has no more to do resolves.
+   */
   signal?: AbortSignal;
 }

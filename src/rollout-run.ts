@@ -121,14 +121,29 @@ async function writeRollouts(
   const batch: DocumentRollouts[] = [];
   let done = first;
   let kept = first;
+  const report = () => {
+    const figures = {
+      ...(totals.rows > 0 && { reward: totals.reward / totals.rows }),
+      ...(totals.tokens > 0 && { 'tokens/s': (1000 * totals.tokens) / (performance.now() - start) }),
+    };
+    hooks.onProgress?.({ stage: 'rollout', done, total: documents.length, unit: 'documents', figures });
+  };
+  report();
+  // An interruption finishes the batch, so that its thoughts are kept: what is not in the file is thought again.
+  const stopIfInterrupted = () => {
+    if (!hooks.signal?.aborted || kept === documents.length) return;
+    const where = kept > 0 ? `; ${kept} of ${documents.length} documents are kept in ${partialPath(config.out)}` : '';
+    throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
+  };
+  stopIfInterrupted();
   for await (const rollouts of input.rollouts) {
-    if (hooks.signal?.aborted) {
-      const where = kept > 0 ? `; ${kept} of ${documents.length} documents are kept in ${partialPath(config.out)}` : '';
-      throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
-    }
     batch.push(rollouts);
     done++;
-    if (batch.length < config.documentsPerBatch && done < documents.length) continue;
+    totals.tokens += rollouts.thoughts.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    if (batch.length < config.documentsPerBatch && done < documents.length) {
+      report();
+      continue;
+    }
     const { groups } = await payThoughts(batch.splice(0), baseline, config.horizon);
     const records = toRecords(groups, data.decode, {
       step: config.step,
@@ -143,13 +158,9 @@ async function writeRollouts(
       totals.reward += record.reward;
       totals.reasoned -= sum(record.reasonedLogProbs);
       totals.noThink -= sum(record.baselineLogProbs);
-      totals.tokens += record.thoughtTokens.length;
     }
-    const figures = {
-      reward: totals.reward / totals.rows,
-      'tokens/s': (1000 * totals.tokens) / (performance.now() - start),
-    };
-    hooks.onProgress?.({ stage: 'rollout', done, total: documents.length, unit: 'documents', figures });
+    report();
+    stopIfInterrupted();
   }
   const seconds = (performance.now() - start) / 1000;
   return {

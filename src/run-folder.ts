@@ -1,16 +1,18 @@
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type TrainConfig, trainOptionsSchema } from './config.ts';
 import { type Layer, readSettingsFile, settingsToYaml, storedSettings } from './config-resolve.ts';
+import { replaceFile } from './durable.ts';
 import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
+import { checkUnlocked, Lock } from './lock.ts';
 import { checkOutputPath, MARKER, withAtomicDirectory } from './output.ts';
 
 const CONFIG = 'config.yaml';
 const METRICS = 'metrics.jsonl';
 const KIND = 'run';
-/** Temporary folders of withAtomicDirectory. */
-const UNFINISHED = /^step-\d+\.partial-/;
+/** What withAtomicDirectory leaves when it is killed. */
+const UNFINISHED = /^step-\d+\.(partial-|lock$)/;
 const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
 
 /** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
@@ -56,6 +58,13 @@ export async function readRunSettings(path: string): Promise<Layer> {
   return readSettingsFile(join(path, CONFIG));
 }
 
+const lockPath = (path: string) => join(path, 'lock');
+
+/** Throws a UserError while another process works on the run; call it before the work. */
+export async function checkIdle(path: string): Promise<void> {
+  await checkUnlocked(lockPath(path), `run ${path}`);
+}
+
 /** Throws a UserError unless a new run may have its folder at `path`; call it before the work. */
 export async function checkNewRun(path: string): Promise<void> {
   if (await isRunFolder(path)) {
@@ -65,18 +74,6 @@ export async function checkNewRun(path: string): Promise<void> {
 }
 
 const configText = (config: TrainConfig) => settingsToYaml(trainOptionsSchema, config);
-
-/** Beside and renamed: a crash or a full disk must not cost what is there. */
-async function replaceFile(path: string, content: string): Promise<void> {
-  const partial = `${path}.partial`;
-  try {
-    await writeFile(partial, content, { flush: true });
-    await rename(partial, path);
-  } catch (thrown) {
-    await rm(partial, { force: true });
-    throw thrown;
-  }
-}
 
 /** Rows of metrics.jsonl in the order they were written. A torn last line, left by a crash, is left out. */
 export async function readMetrics(path: string): Promise<MetricsRow[]> {
@@ -108,15 +105,18 @@ export async function readMetrics(path: string): Promise<MetricsRow[]> {
  *     metrics.jsonl              a JSON object a line, in the order of the steps
  *     rollouts/step-000001.arrow thoughts of a step
  *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished
+ *     lock                       while a process works on it
  *
  * Steps count from 1; step 0 stands for the model the run starts from.
  */
 export class RunFolder implements AsyncDisposable {
   readonly path: string;
+  readonly #lock: Lock;
   readonly #metrics: FileHandle;
 
-  private constructor(path: string, metrics: FileHandle) {
+  private constructor(path: string, lock: Lock, metrics: FileHandle) {
     this.path = path;
+    this.#lock = lock;
     this.#metrics = metrics;
   }
 
@@ -134,42 +134,41 @@ export class RunFolder implements AsyncDisposable {
       await writeFile(join(folder, METRICS), '');
     };
     await withAtomicDirectory(path, fill, { kind: KIND });
-    return RunFolder.#open(path);
+    return await RunFolder.#open(path, async () => {});
   }
 
-  static async #open(path: string): Promise<RunFolder> {
-    const metrics = join(path, METRICS);
+  /** Prepares the folder and opens its files while it holds the lock, which the folder then keeps. */
+  static async #open(path: string, prepare: () => Promise<void>): Promise<RunFolder> {
+    const lock = await Lock.acquire(lockPath(path), `run ${path}`);
     try {
-      return new RunFolder(path, await open(metrics, 'a'));
+      await prepare();
+      return new RunFolder(path, lock, await open(join(path, METRICS), 'a'));
     } catch (thrown) {
-      throw fileError('cannot write', metrics, thrown);
+      await lock.release();
+      throw fileError('cannot write', path, thrown);
     }
   }
 
   /**
    * Opens a run to go on after its newest whole checkpoint (undefined: it had none, start over). What was written after
    * that checkpoint, metrics and rollouts of the steps to be taken again, is removed, and what a crash left half written.
+   *
+   * @param restore takes the checkpoint over; if it throws, the folder stays as it was
    */
-  static async resume(config: TrainConfig): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined }> {
+  static async resume(
+    config: TrainConfig,
+    restore: (checkpoint: SavedCheckpoint) => Promise<void> = async () => {},
+  ): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined }> {
     const path = config.run;
     await readRunSettings(path);
-    const checkpoint = await newestCheckpoint(path);
-    const lastStep = checkpoint?.step ?? -1;
-    const kept = (await readMetrics(path)).filter((row) => row.step <= lastStep);
-    try {
-      await replaceFile(join(path, METRICS), kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
-      for (const name of await list(join(path, 'rollouts'))) {
-        const step = STEP_NAME.exec(name.replace(/\.partial$/, ''))?.[1];
-        if (step !== undefined && Number(step) > lastStep) await rm(join(path, 'rollouts', name));
-      }
-      for (const name of await list(join(path, 'checkpoints'))) {
-        if (UNFINISHED.test(name)) await rm(join(path, 'checkpoints', name), { recursive: true });
-      }
+    let checkpoint: SavedCheckpoint | undefined;
+    const folder = await RunFolder.#open(path, async () => {
+      checkpoint = await newestCheckpoint(path);
+      if (checkpoint !== undefined) await restore(checkpoint);
+      await forgetAfter(path, checkpoint?.step ?? -1);
       await replaceFile(join(path, CONFIG), configText(config));
-    } catch (thrown) {
-      throw fileError('cannot write', path, thrown);
-    }
-    return { folder: await RunFolder.#open(path), checkpoint };
+    });
+    return { folder, checkpoint };
   }
 
   /** Appends a line to metrics.jsonl and waits until it is on disk. */
@@ -194,10 +193,24 @@ export class RunFolder implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.#metrics.close();
+    await this.#lock.release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+}
+
+/** Removes what a run wrote after a step, and what a crash left half written. */
+async function forgetAfter(path: string, lastStep: number): Promise<void> {
+  const kept = (await readMetrics(path)).filter((row) => row.step <= lastStep);
+  await replaceFile(join(path, METRICS), kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  for (const name of await list(join(path, 'rollouts'))) {
+    const step = STEP_NAME.exec(name.replace(/\.(partial|lock)$/, ''))?.[1];
+    if (step !== undefined && Number(step) > lastStep) await rm(join(path, 'rollouts', name));
+  }
+  for (const name of await list(join(path, 'checkpoints'))) {
+    if (UNFINISHED.test(name)) await rm(join(path, 'checkpoints', name), { recursive: true });
   }
 }
 

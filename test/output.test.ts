@@ -1,8 +1,10 @@
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { UserError } from '../src/errors.ts';
 import { checkOutputPath, withAtomicDirectory } from '../src/output.ts';
 import { temporaryFolder } from './export/checkpoint-fixture.ts';
+import { deadPid, lockOf } from './fixtures/processes.ts';
 
 let folder: ReturnType<typeof temporaryFolder>;
 beforeEach(() => {
@@ -27,7 +29,8 @@ describe('withAtomicDirectory', () => {
 
   it('shows nothing at the final place before the end', async () => {
     await withAtomicDirectory(folder.in('out'), async (temporary) => {
-      expect(await readdir(folder.path)).toEqual([expect.stringMatching(new RegExp(`^out\\.partial-${process.pid}-`))]);
+      const partial = expect.stringMatching(new RegExp(`^out\\.partial-${process.pid}-`));
+      expect((await readdir(folder.path)).sort()).toEqual(['out.lock', partial]);
       expect(temporary).toContain(folder.in('out.partial-'));
     });
     expect(await readdir(folder.path)).toEqual(['out']);
@@ -72,6 +75,39 @@ describe('withAtomicDirectory', () => {
     const failing = withAtomicDirectory(out, async () => Promise.reject(new Error('stop')), { overwrite: true });
     await expect(failing).rejects.toThrow('stop');
     expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('old');
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+
+  it('removes what killed processes left, and nothing else', async () => {
+    await mkdir(folder.in('out.partial-123-abcd', 'sub'), { recursive: true });
+    await writeFile(folder.in('out.partial-123-abcd', 'sub', 'half.bin'), '');
+    await mkdir(folder.in('output.partial-123-abcd'));
+    await writeFile(folder.in('out.lock'), lockOf(await deadPid()));
+    await withAtomicDirectory(folder.in('out'), writes('new'));
+    expect((await readdir(folder.path)).sort()).toEqual(['out', 'output.partial-123-abcd']);
+  });
+
+  it('killed between the two renames of a replacement is as if it had not begun', async () => {
+    const out = folder.in('out');
+    await withAtomicDirectory(out, writes('old'));
+    await rename(out, folder.in('out.partial-123-abcd.old'));
+    await mkdir(folder.in('out.partial-123-abcd'));
+    await expect(withAtomicDirectory(out, writes('new'), { overwrite: false })).rejects.toThrow('exists already');
+    expect(await readFile(join(out, 'sub', 'a.txt'), 'utf8')).toBe('old');
+    expect(await readdir(folder.path)).toEqual(['out']);
+  });
+
+  it('refuses a place that another process writes to', async () => {
+    const out = folder.in('out');
+    await withAtomicDirectory(out, async () => {
+      const second = withAtomicDirectory(out, writes(''));
+      await expect(second).rejects.toThrow(UserError);
+      await expect(second).rejects.toThrow(
+        new RegExp(
+          `^output ${out}: in use by process ${process.pid} on \\S+ since 20\\S+Z; wait until it has ended, or stop it$`,
+        ),
+      );
+    });
     expect(await readdir(folder.path)).toEqual(['out']);
   });
 

@@ -145,6 +145,64 @@ describe('rollouts that are interrupted', () => {
     expect(contentOf(folder.path)).toEqual(before);
   });
 
+  it('within a batch finish it', async () => {
+    const abort = new AbortController();
+    const config = configOf('within.arrow');
+    const interrupted = runRollout(config, {
+      signal: abort.signal,
+      onProgress: ({ done }) => void (done === 5 && abort.abort()),
+    });
+    await expect(interrupted).rejects.toThrow('interrupted; 8 of 20 documents are kept in');
+    expect(await readRollouts(partialPath(config.out))).toMatchObject({ batches: 2 });
+    await runRollout({ ...config, resume: true });
+    expect(readFileSync(config.out).equals(whole)).toBe(true);
+  });
+
+  it.each([1, 2])('by Ctrl-C, %i times', async (times) => {
+    const out = folder.in(`ctrl-c-${times}.arrow`);
+    const args = ['rollout', '--model', folder.in('model'), '--data', folder.in('data.jsonl'), '--out', out];
+    const flags = ['--max-thought-tokens', '200', '--group-size', '8', '--documents-per-batch', '4'];
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args, ...flags]);
+    let text = '';
+    child.stderr.on('data', (data) => {
+      text += data;
+    });
+    while (!text.includes('rollout: 0/20') && child.exitCode === null) await sleep(2);
+    child.kill('SIGINT');
+    const asked = 'finishing what is in flight; press Ctrl-C again to stop at once (what is on disk is kept)\n';
+    if (times === 2) {
+      while (!text.includes(asked) && child.exitCode === null) await sleep(2);
+      child.kill('SIGINT');
+      expect(await once(child, 'close')).toEqual([null, 'SIGINT']);
+    } else {
+      expect(await once(child, 'close')).toEqual([1, null]);
+      expect(text).toContain(asked);
+      expect(text).toMatch(/\nrlp-ort: interrupted; (4|8) of 20 documents are kept in \S+; to go on: the same command/);
+    }
+    expect((await runCli([...args, ...flags, '--resume'])).code).toBe(0);
+    expect(await rowsOf(out)).toHaveLength(20 * 8);
+  });
+
+  it('are not disturbed by a second process, which is told', async () => {
+    const config = configOf('twice.arrow');
+    let message = '';
+    await runRollout(config, {
+      onProgress: ({ done }) => {
+        if (done !== 4 || message !== '') return;
+        message = 'asked';
+        runRollout({ ...config, resume: true }).catch((thrown: Error) => {
+          message = thrown.message;
+        });
+      },
+    });
+    expect(message).toMatch(
+      new RegExp(
+        `^${config.out}: in use by process ${process.pid} on \\S+ since \\S+; wait until it has ended, or stop it$`,
+      ),
+    );
+    expect(readFileSync(config.out).equals(whole)).toBe(true);
+  });
+
   it('by a kill at any moment are the same file when they are resumed', async () => {
     const out = folder.in('killed.arrow');
     const args = ['rollout', '--model', folder.in('model'), '--data', folder.in('data.jsonl'), '--out', out];

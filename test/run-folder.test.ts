@@ -6,6 +6,7 @@ import { type TrainConfig, trainOptionsSchema, trainSchema } from '../src/config
 import { resolveSettings } from '../src/config-resolve.ts';
 import { UserError } from '../src/errors.ts';
 import {
+  checkIdle,
   checkSameSettings,
   isRunFolder,
   listCheckpoints,
@@ -14,6 +15,7 @@ import {
   readRunSettings,
 } from '../src/run-folder.ts';
 import { withTemporaryFolder } from './cli/run-cli.ts';
+import { deadPid, lockOf } from './fixtures/processes.ts';
 
 function configFor(run: string, more: object = {}): TrainConfig {
   return trainSchema.parse({ model: 'm', data: ['a.txt'], run, ...more });
@@ -33,6 +35,7 @@ test('a new run has its settings and its folders', async () => {
     expect((await readdir(run)).sort()).toEqual([
       'checkpoints',
       'config.yaml',
+      'lock',
       'metrics.jsonl',
       'rlp-ort.json',
       'rollouts',
@@ -59,6 +62,22 @@ test('a folder that is in use is refused, ours and others', async () => {
     await expect(RunFolder.create(configFor(other))).rejects.toThrow(/holds files that rlp-ort did not write/);
     await expect(RunFolder.resume(configFor(other))).rejects.toThrow(`run ${other}: not a run folder (no config.yaml)`);
     await expect(readRunSettings(join(temporary, 'nowhere'))).rejects.toThrow(UserError);
+  });
+});
+
+test('a run that another process works on is left alone, one that was killed is taken over', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const run = join(temporary, 'run');
+    const config = configFor(run);
+    const folder = await RunFolder.create(config);
+    const inUse = new RegExp(`^run ${run}: in use by process ${process.pid} on \\S+ since `);
+    await expect(RunFolder.resume(config)).rejects.toThrow(inUse);
+    await expect(checkIdle(run)).rejects.toThrow(inUse);
+    await folder.close();
+    await checkIdle(run);
+    await writeFile(join(run, 'lock'), lockOf(await deadPid()));
+    await (await RunFolder.resume(config)).folder.close();
+    expect(await readdir(run)).not.toContain('lock');
   });
 });
 

@@ -112,14 +112,32 @@ export async function main(args: readonly string[], io: Io): Promise<number> {
   }
 }
 
-/** Runs the program in this process's terminal. The first Ctrl-C asks for an orderly stop, the second stops at once. */
-async function runInTerminal(): Promise<void> {
+const SHOW_CURSOR = '\x1b[?25h';
+
+/** The first Ctrl-C (or SIGTERM) asks for an orderly stop, the second ends the process as if nobody listened. */
+function interruptSignal(): AbortSignal {
   const interrupt = new AbortController();
-  process.once('SIGINT', () => {
-    process.stderr.write('\nrlp-ort: stopping at the next safe point; press Ctrl-C again to stop at once\n');
-    interrupt.abort();
-  });
-  process.once('SIGTERM', () => interrupt.abort());
+  const listen = (signal: NodeJS.Signals) => {
+    process.once(signal, () => {
+      if (interrupt.signal.aborted) {
+        if (process.stderr.isTTY === true) process.stderr.write(SHOW_CURSOR); // a progress bar hides it
+        process.kill(process.pid, signal); // once: nobody listens any more
+        return;
+      }
+      process.stderr.write(
+        '\nrlp-ort: finishing what is in flight; press Ctrl-C again to stop at once (what is on disk is kept)\n',
+      );
+      interrupt.abort();
+      listen(signal);
+    });
+  };
+  listen('SIGINT');
+  listen('SIGTERM');
+  return interrupt.signal;
+}
+
+/** Runs the program in this process's terminal. */
+async function runInTerminal(): Promise<void> {
   // `rlp-ort inspect FILE | head` closes the pipe early: nobody is left to read the rest.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
   process.exitCode = await main(process.argv.slice(2), {
@@ -128,7 +146,7 @@ async function runInTerminal(): Promise<void> {
     outIsTerminal: process.stdout.isTTY === true && process.env.NO_COLOR === undefined,
     errIsTerminal: process.stderr.isTTY === true,
     verbose: process.env.DEBUG !== undefined && process.env.DEBUG !== '',
-    signal: interrupt.signal,
+    signal: interruptSignal(),
   });
 }
 

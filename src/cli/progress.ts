@@ -21,16 +21,17 @@ export interface ProgressReporter {
 function lineReporter(io: Io, now: () => number): ProgressReporter {
   // Stages may take turns, as thinking and training do at every step: each has its own interval and its own last line.
   const stages = new Map<string, { printedAt: number; finished: boolean }>();
+  const timeLeft = createTimeLeft(now);
   const report = (progress: Progress) => {
     const { stage, done, total, unit } = progress;
+    const left = timeLeft(progress);
     const before = stages.get(stage);
     const finished = total !== undefined && done >= total;
     const due = before === undefined || (finished && !before.finished) || now() - before.printedAt >= LINE_INTERVAL_MS;
     if (!due) return;
     stages.set(stage, { printedAt: now(), finished: finished || before?.finished === true });
-    io.err(
-      `${`${stage}: ${done}${total === undefined ? '' : `/${total}`} ${unit}  ${figuresText(progress)}`.trimEnd()}\n`,
-    );
+    const parts = [`${stage}: ${done}${total === undefined ? '' : `/${total}`} ${unit}`, figuresText(progress), left];
+    io.err(`${parts.filter((part) => part !== '').join('  ')}\n`);
   };
   return { report, stop: () => undefined };
 }
@@ -52,7 +53,7 @@ export function createTimeLeft(now: () => number): (progress: Progress) => strin
     const timed = before === undefined || done < before.done ? { startedAt: now(), startedWith: done, done } : before;
     stages.set(stage, { ...timed, done });
     const advanced = done - timed.startedWith;
-    if (total === undefined || advanced <= 0) return '';
+    if (total === undefined || advanced <= 0 || done >= total) return '';
     return `${formatDuration(((now() - timed.startedAt) / 1000 / advanced) * (total - done))} left`;
   };
 }

@@ -30,6 +30,8 @@ export interface RolloutOptions extends ThoughtRules, Sampling {
   rowsPerDocument: number;
   /** Trunk tokens prefilled in one run. */
   prefillChunk?: number;
+  /** Aborted: stop before the next step, and throw its reason. */
+  signal?: AbortSignal | undefined;
   /** Replaces the counter-based noise, for tests. */
   noise?: (thought: Pick<Thought, 'document' | 'position' | 'rollout'>) => UniformStream;
 }
@@ -83,7 +85,7 @@ export class RolloutEngine implements Disposable {
    * Yields each document with its thoughts, in the order given, as soon as it and all before it are done. Reads up to
    * `documentsPerBatch` documents ahead of the caches. The event loop is free while the model runs. Stopping early (`break`)
    * frees the caches. Throws UserError on bad options or positions, RunError on log-probs
-   * that are not finite.
+   * that are not finite, and the reason of an aborted signal.
    */
   async *generate(
     documents: Iterable<RolloutDocument> | AsyncIterable<RolloutDocument>,
@@ -147,6 +149,7 @@ export class RolloutEngine implements Disposable {
       }
       const live = lanes.flatMap((lane) => lane?.live ?? []);
       if (live.length === 0) return;
+      options.signal?.throwIfAborted();
       for (const { slot } of await stepRows(buffers, live)) lanes[Math.floor(slot / S)]?.release(slot);
       this.#counts.steps++;
       this.#counts.rows += live.length;

@@ -42,7 +42,7 @@ export const openCpt: OpenObjective = async (config, model) => {
   const targetsOf = (batch: readonly Int32Array[]) => batch.reduce((sum, block) => sum + block.length - 1, 0);
   const lossOf = (batch: readonly Int32Array[]) => batch.map((block) => cptDocument(block, targetsOf(batch)));
 
-  const makeObjective = ({ session }: TrainContext): Objective => ({
+  const makeObjective = ({ session, hooks }: TrainContext): Objective => ({
     emaDecay: 1,
     async prepare() {
       return { documents: lossOf(loader.nextBatch(blocksPerStep)), metrics: {} };
@@ -52,6 +52,7 @@ export const openCpt: OpenObjective = async (config, model) => {
       if (heldOut === undefined) return undefined;
       let crossEntropy = 0;
       for (const batch of microBatches(lossOf(heldOut), EVAL_TOKENS)) {
+        hooks.signal?.throwIfAborted();
         crossEntropy += (await session.runEvalStep(buildTreeBatch(batch))).loss;
       }
       return { 'eval/cross_entropy': crossEntropy, 'eval/perplexity': Math.exp(crossEntropy) };

@@ -125,10 +125,7 @@ async function think(
     initializers: session.weights,
   });
   const rollouts: DocumentRollouts[] = [];
-  for await (const rollout of engine.generate(documents, options)) {
-    hooks.signal?.throwIfAborted();
-    rollouts.push(rollout);
-  }
+  for await (const rollout of engine.generate(documents, { ...options, signal: hooks.signal })) rollouts.push(rollout);
   return rollouts;
 }
 

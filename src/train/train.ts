@@ -4,7 +4,7 @@ import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
-import { checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from '../run-folder.ts';
+import { checkIdle, checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from '../run-folder.ts';
 import { buildTreeBatch } from '../tree-batch.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
@@ -62,6 +62,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   let last: Record<string, number> = {};
   // What an interruption saves: a step that is not finished is taken again.
   let safe = { step: done, state: objective.state() };
+  hooks.onProgress?.({ stage: 'train', done, total: config.steps, unit: 'steps' });
   try {
     // An interruption may have come between a step and its evaluation.
     if (!(await readEvaluations(config.run)).some((row) => row.step === done)) await evaluate(done);
@@ -184,8 +185,9 @@ async function readEvaluations(run: string): Promise<MetricsRow[]> {
   return rows.filter((row) => Object.keys(row).some((key) => key.startsWith('eval/')));
 }
 
-/** Refuses to resume a run that is already past its last step. */
+/** Refuses to resume a run that is in use, or already past its last step. */
 async function checkSteps({ run, steps }: TrainConfig): Promise<void> {
+  await checkIdle(run);
   const done = (await newestCheckpoint(run))?.step ?? 0;
   if (done > steps) throw new UserError(`run ${run}: has taken ${done} steps already, --steps ${steps} asks for fewer`);
 }
@@ -199,9 +201,8 @@ async function resumeRun(
   { config, modelHash, dataHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
-  const newest = await newestCheckpoint(config.run);
-  if (newest !== undefined) {
-    const { training, state } = await loadTrainingCheckpoint(newest.path);
+  const { folder, checkpoint } = await RunFolder.resume(config, async ({ path }) => {
+    const { training, state } = await loadTrainingCheckpoint(path);
     const saved = state as RunState; // written by train() above, and beside files guarded by their hashes
     if (saved.modelHash !== modelHash) {
       throw new UserError(
@@ -217,7 +218,6 @@ async function resumeRun(
     }
     session.loadState(training);
     objective.restore(saved.objective);
-  }
-  const { folder } = await RunFolder.resume(config);
-  return { folder, step: newest?.step ?? 0 };
+  });
+  return { folder, step: checkpoint?.step ?? 0 };
 }

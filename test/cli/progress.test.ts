@@ -3,7 +3,7 @@ import { createProgress, createTimeLeft, formatDuration, withProgress } from '..
 import { formatSummary } from '../../src/cli/summary.ts';
 import { recordingIo } from './run-cli.ts';
 
-test('without a terminal: the first and last report of a stage, and one every five seconds, on standard error', () => {
+test('without a terminal: the first and last report of a stage, and one every five seconds with the time left', () => {
   const io = recordingIo();
   let now = 0;
   const { report } = createProgress(io, () => now);
@@ -16,7 +16,7 @@ test('without a terminal: the first and last report of a stage, and one every fi
     out: '',
     err: [
       'rollout: 0/4 documents  tokens/s 1235  reward 0.2500',
-      'rollout: 2/4 documents  tokens/s 1235  reward 0.2500',
+      'rollout: 2/4 documents  tokens/s 1235  reward 0.2500  6s left',
       'rollout: 4/4 documents  tokens/s 1235  reward 0.2500',
       'write: 1 files',
       '',
