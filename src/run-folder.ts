@@ -7,6 +7,7 @@ import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
 import { checkUnlocked, Lock } from './lock.ts';
 import { checkOutputPath, MARKER, withAtomicDirectory } from './output.ts';
+import { EventWriter } from './tensorboard.ts';
 
 const CONFIG = 'config.yaml';
 const METRICS = 'metrics.jsonl';
@@ -103,6 +104,7 @@ export async function readMetrics(path: string): Promise<MetricsRow[]> {
  *
  *     config.yaml                resolved settings, paths as given: relative ones start where the run was started
  *     metrics.jsonl              a JSON object a line, in the order of the steps
+ *     events.out.tfevents.*      the same figures for TensorBoard; a resume begins another file
  *     rollouts/step-000001.arrow thoughts of a step
  *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished
  *     lock                       while a process works on it
@@ -113,11 +115,15 @@ export class RunFolder implements AsyncDisposable {
   readonly path: string;
   readonly #lock: Lock;
   readonly #metrics: FileHandle;
+  readonly #firstStep: number;
+  /** Made with the first figures: a resume that has nothing to do leaves nothing. */
+  #events: EventWriter | undefined;
 
-  private constructor(path: string, lock: Lock, metrics: FileHandle) {
+  private constructor(path: string, lock: Lock, metrics: FileHandle, firstStep: number) {
     this.path = path;
     this.#lock = lock;
     this.#metrics = metrics;
+    this.#firstStep = firstStep;
   }
 
   /**
@@ -134,15 +140,18 @@ export class RunFolder implements AsyncDisposable {
       await writeFile(join(folder, METRICS), '');
     };
     await withAtomicDirectory(path, fill, { kind: KIND });
-    return await RunFolder.#open(path, async () => {});
+    return await RunFolder.#open(path, async () => 0);
   }
 
-  /** Prepares the folder and opens its files while it holds the lock, which the folder then keeps. */
-  static async #open(path: string, prepare: () => Promise<void>): Promise<RunFolder> {
+  /**
+   * Opens the files while it holds the lock, which the folder then keeps.
+   * @param prepare returns the first step of which figures are to come
+   */
+  static async #open(path: string, prepare: () => Promise<number>): Promise<RunFolder> {
     const lock = await Lock.acquire(lockPath(path), `run ${path}`);
     try {
-      await prepare();
-      return new RunFolder(path, lock, await open(join(path, METRICS), 'a'));
+      const firstStep = await prepare();
+      return new RunFolder(path, lock, await open(join(path, METRICS), 'a'), firstStep);
     } catch (thrown) {
       await lock.release();
       throw fileError('cannot write', path, thrown);
@@ -165,13 +174,15 @@ export class RunFolder implements AsyncDisposable {
     const folder = await RunFolder.#open(path, async () => {
       checkpoint = await newestCheckpoint(path);
       if (checkpoint !== undefined) await restore(checkpoint);
-      await forgetAfter(path, checkpoint?.step ?? -1);
+      const lastStep = checkpoint?.step ?? -1;
+      await forgetAfter(path, lastStep);
       await replaceFile(join(path, CONFIG), configText(config));
+      return lastStep + 1;
     });
     return { folder, checkpoint };
   }
 
-  /** Appends a line to metrics.jsonl and waits until it is on disk. */
+  /** Appends figures to metrics.jsonl and, those that are numbers, to TensorBoard's file; waits until they are on disk. */
   async appendMetrics(row: MetricsRow): Promise<void> {
     try {
       await this.#metrics.appendFile(`${JSON.stringify(row)}\n`);
@@ -179,6 +190,9 @@ export class RunFolder implements AsyncDisposable {
     } catch (thrown) {
       throw fileError('cannot write', join(this.path, METRICS), thrown);
     }
+    const { step, ...figures } = row;
+    this.#events ??= await EventWriter.open(this.path, this.#firstStep);
+    await this.#events.scalars(step, numbersOf(figures));
   }
 
   /** Where the checkpoint after `step` optimizer steps belongs. Its writer makes the folder all at once. */
@@ -193,6 +207,7 @@ export class RunFolder implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.#metrics.close();
+    await this.#events?.close();
     await this.#lock.release();
   }
 
@@ -200,6 +215,11 @@ export class RunFolder implements AsyncDisposable {
     await this.close();
   }
 }
+
+const numbersOf = (figures: Readonly<Record<string, unknown>>): Record<string, number> =>
+  Object.fromEntries(
+    Object.entries(figures).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
+  );
 
 /** Removes what a run wrote after a step, and what a crash left half written. */
 async function forgetAfter(path: string, lastStep: number): Promise<void> {

@@ -121,6 +121,28 @@ test('a resume goes on after the newest whole checkpoint and forgets what came l
   });
 });
 
+test('figures go to TensorBoard too, to another file after a resume, and to none without figures', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const config = configFor(join(temporary, 'run'));
+    const eventFiles = async () =>
+      (await readdir(config.run)).filter((name) => name.startsWith('events.out.tfevents.'));
+    await using before = await RunFolder.create(config);
+    expect(await eventFiles()).toEqual([]);
+    await before.appendMetrics({ step: 1, reward: 0.5, note: 'text', gap: null });
+    await before.close();
+    const [first] = await eventFiles();
+    const bytes = await readFile(join(config.run, first), 'latin1');
+    expect(bytes).toContain('reward');
+    expect(bytes).not.toMatch(/note|gap/);
+    await (await RunFolder.resume(config)).folder.close();
+    expect(await eventFiles()).toEqual([first]);
+    const { folder } = await RunFolder.resume(config);
+    await using _ = folder;
+    await folder.appendMetrics({ step: 1, reward: 0.5 });
+    expect(await eventFiles()).toHaveLength(2);
+  });
+});
+
 test('a run without a checkpoint starts over', async () => {
   await withTemporaryFolder(async (temporary) => {
     const config = configFor(join(temporary, 'run'));
