@@ -91,6 +91,11 @@ const thoughtOptions = {
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
+  horizonReduction: option(
+    z.enum(['sum', 'mean']).default('sum'),
+    THOUGHTS,
+    'How the log-probs of the horizon make one score: their sum, or their mean',
+  ),
   temperature: option(
     z
       .number()
@@ -167,9 +172,62 @@ const objectiveOptions = {
     'Decay of the moving average of the weights, per step (rlp)',
     { hint: 'for a baseline that stays as it is, --baseline frozen' },
   ),
+  unclosed: option(
+    z.enum(['close', 'drop', 'penalize']).default('close'),
+    OBJECTIVE,
+    'Thoughts that do not close by themselves: close: paid like the others; drop: left out; penalize: paid less',
+  ),
+  unclosedPenalty: option(z.number().min(0).default(1), OBJECTIVE, 'Taken off the reward by --unclosed penalize, nats'),
+  compareWithin: option(
+    z.enum(['position', 'document', 'step']).default('position'),
+    OBJECTIVE,
+    'A thought is compared with those at its position, in its document, or of the whole step',
+  ),
+  advantageScale: option(
+    z.enum(['none', 'group', 'step']).default('none'),
+    OBJECTIVE,
+    'Divide advantages by the standard deviation of the group, by their root mean square of the step, or not',
+  ),
+  rewardSign: option(
+    z.enum(['any', 'positive', 'agree', 'clip']).default('any'),
+    OBJECTIVE,
+    'positive: gradient for rewards above 0 only; agree: where reward and advantage agree; clip: compare max(reward, 0)',
+  ),
+  zeroVariance: option(
+    z.enum(['keep', 'drop']).default('keep'),
+    OBJECTIVE,
+    'Groups without a gradient (equal rewards) count in the mean, or not',
+  ),
+  lengthNormalization: option(
+    z.enum(['thought', 'token', 'limit']).default('thought'),
+    OBJECTIVE,
+    'Each thought weighs the same, or each token does, or a token weighs 1/--max-thought-tokens of a thought',
+  ),
+  klCoefficient: option(
+    z.number().min(0).default(0),
+    OBJECTIVE,
+    'Weight of the KL divergence to the weights of the baseline: the EMA, or the start with --baseline frozen or none',
+  ),
+  nextTokenCoefficient: option(
+    z.number().min(0).default(0),
+    OBJECTIVE,
+    'Weight of the next-token loss on the text before the thoughts',
+  ),
+  importanceSampling: option(
+    z.enum(['none', 'mismatch', 'behavior']).default('none'),
+    OBJECTIVE,
+    'Weigh tokens by what training gives them over what the sampler gave them, at temperature 1 (mismatch) or as drawn (behavior)',
+  ),
+  importanceCap: option(z.number().gt(0).default(2), OBJECTIVE, 'Largest weight of --importance-sampling'),
+  epochsPerStep: option(count.default(1), OBJECTIVE, "Times that a step's documents are trained on"),
+  minibatches: option(
+    count.default(1),
+    OBJECTIVE,
+    'Optimizer updates an epoch of a step, each on a part of its documents',
+  ),
   clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (rlp)'),
   clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (rlp)'),
-  documentsPerStep: option(count.default(512), OBJECTIVE, 'Documents per optimizer step (rlp)'),
+  documentsPerStep: option(count.default(512), OBJECTIVE, 'Documents per step (rlp)'),
   blockLength: option(z.int().min(2).default(2048), OBJECTIVE, 'Tokens of a block of text (cpt)', {
     hint: 'a block needs a token to predict and one before it',
   }),
@@ -177,7 +235,7 @@ const objectiveOptions = {
 };
 
 const optimizerOptions = {
-  steps: option(count.default(200), OPTIMIZER, 'Optimizer steps in all, counting those before a resume'),
+  steps: option(count.default(200), OPTIMIZER, 'Steps in all, counting those before a resume'),
   learningRate: option(z.number().min(0).default(1e-6), OPTIMIZER, 'Peak learning rate'),
   warmupSteps: option(z.int().min(0).default(0), OPTIMIZER, 'Steps over which the learning rate rises from 0'),
   schedule: option(

@@ -144,7 +144,7 @@ async function writeRollouts(
       report();
       continue;
     }
-    const { groups } = await payThoughts(batch.splice(0), baseline, config.horizon);
+    const { groups } = await payThoughts(batch.splice(0), baseline, config);
     const records = toRecords(groups, data.decode, {
       step: config.step,
       policyVersion: 0,

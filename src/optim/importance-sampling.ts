@@ -1,4 +1,6 @@
 import { internal } from '../errors.ts';
+import type { TreeDocument } from '../tree-batch.ts';
+import { mapRows } from './reference.ts';
 
 /**
  * Truncated importance weights, a factor of each token's policy weight and no part of the gradient:
@@ -27,4 +29,24 @@ export function truncatedImportanceWeights(
  * - behavior: mu is the distribution drawn from, with its temperature and cuts
  */
 export type ImportanceSampling = 'none' | 'mismatch' | 'behavior';
-export const IMPORTANCE_SAMPLINGS = ['none', 'mismatch', 'behavior'] as const satisfies ImportanceSampling[];
+
+/**
+ * The documents with the policy before the update as the training graph computes it (`old_log_probs`), and every policy weight
+ * times its importance weight. KL and next-token weights stay.
+ * @param trainer of rowLogProbs under the policy's weights: one a loss row
+ * @param weights one a policy row, in their order
+ */
+export function withImportanceWeights(
+  documents: readonly TreeDocument[],
+  trainer: Float32Array,
+  weights: ArrayLike<number>,
+): TreeDocument[] {
+  let u = 0;
+  const weighted = mapRows(documents, (row, n) =>
+    row.policyWeight === undefined
+      ? row
+      : { ...row, oldLogProb: trainer[n], policyWeight: row.policyWeight * weights[u++] },
+  );
+  if (u !== weights.length) throw internal(`${weights.length} importance weights for ${u} policy rows`);
+  return weighted;
+}

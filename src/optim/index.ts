@@ -1,11 +1,8 @@
 export { cptDocument } from './cpt.ts';
-export {
-  IMPORTANCE_SAMPLINGS,
-  type ImportanceSampling,
-  truncatedImportanceWeights,
-} from './importance-sampling.ts';
-export { LENGTH_NORMALIZATIONS, type LengthNormalization, tokenWeights } from './length-normalization.ts';
+export { type ImportanceSampling, truncatedImportanceWeights, withImportanceWeights } from './importance-sampling.ts';
+export { type LengthNormalization, tokenWeights } from './length-normalization.ts';
 export { type MinibatchOptions, minibatches } from './minibatches.ts';
+export { nextTokenRows } from './next-token.ts';
 export { mapRows, rowLogProbs, withKl } from './reference.ts';
 export { rlpDocument, type ScoredThought } from './rlp.ts';
 export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts';

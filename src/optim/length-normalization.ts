@@ -7,7 +7,6 @@ import { internal } from '../errors.ts';
  * - limit: 1/(L N) with the token limit L: the sum of a thought's token losses by a constant (Dr. GRPO, arXiv 2503.20783)
  */
 export type LengthNormalization = 'thought' | 'token' | 'limit';
-export const LENGTH_NORMALIZATIONS = ['thought', 'token', 'limit'] as const satisfies LengthNormalization[];
 
 /**
  * Weight of each token of a thought, one number a thought, over all N thoughts of a step. Under `thought` and `token` the

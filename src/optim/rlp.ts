@@ -9,6 +9,8 @@ export interface ScoredThought {
   /** log pi_old of each, nats, temperature 1. */
   logProbs: readonly number[];
   advantage: number;
+  /** Weight of each of its tokens, see tokenWeights; default 1 / (|c| * thoughtsInStep). */
+  tokenWeight?: number;
 }
 
 /**
@@ -39,7 +41,7 @@ export function rlpDocument(
         target,
         oldLogProb: thought.logProbs[u],
         advantage: thought.advantage,
-        policyWeight: 1 / (thought.tokens.length * thoughtsInStep),
+        policyWeight: thought.tokenWeight ?? 1 / (thought.tokens.length * thoughtsInStep),
       })),
     })),
   };

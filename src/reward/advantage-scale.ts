@@ -7,7 +7,6 @@ import { standardDeviation } from './spread.ts';
  * - step: the root mean square of all advantages of the step (Liu et al., arXiv 2508.08221: centre by group, scale by batch)
  */
 export type AdvantageScale = 'none' | 'group' | 'step';
-export const ADVANTAGE_SCALES = ['none', 'group', 'step'] as const satisfies AdvantageScale[];
 
 /** Added to the divisor, as in TRL: groups that hardly differ are not blown up. */
 const EPSILON = 1e-4;

@@ -6,7 +6,7 @@ import { type HorizonReduction, informationGain, score } from './information-gai
 import { standardDeviation, ZERO_STD } from './spread.ts';
 
 export { groupRelativeAdvantages } from './advantage.ts';
-export { ADVANTAGE_SCALES, type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
+export { type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
 export {
   Baseline,
   type BaselineOptions,
@@ -17,10 +17,10 @@ export {
 export { type AdvantageOptions, groupAdvantages, type RewardedGroup } from './group-advantages.ts';
 export { type HorizonReduction, informationGain, score } from './information-gain.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
-export { ADVANTAGE_GROUPS, type AdvantageGroup } from './pooling.ts';
-export { REWARD_SIGNS, type RewardSign } from './reward-sign.ts';
+export type { AdvantageGroup } from './pooling.ts';
+export type { RewardSign } from './reward-sign.ts';
 export { standardDeviation, ZERO_STD } from './spread.ts';
-export { UNCLOSED_THOUGHTS, type UnclosedThoughts, unclosedRule } from './unclosed.ts';
+export { type UnclosedThoughts, unclosedRule } from './unclosed.ts';
 
 /** What the reward needs to know of a thought. */
 export interface ScoredThought {

@@ -6,7 +6,6 @@
  *   hard to predict lowers S_pred of all its thoughts, and the no-think score takes that out of the comparison.
  */
 export type AdvantageGroup = 'position' | 'document' | 'step';
-export const ADVANTAGE_GROUPS = ['position', 'document', 'step'] as const satisfies AdvantageGroup[];
 
 /** A group of thoughts at one position, as far as pooling looks at it. */
 export interface PoolMember {

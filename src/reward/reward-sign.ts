@@ -7,7 +7,6 @@
  * - clip: max(r, 0) is compared instead of r, so that harmful thoughts are all the same
  */
 export type RewardSign = 'any' | 'positive' | 'agree' | 'clip';
-export const REWARD_SIGNS = ['any', 'positive', 'agree', 'clip'] as const satisfies RewardSign[];
 
 /** What is compared within a group. Degenerate: under `clip` a group in which no thought helps gives no gradient. */
 export const comparedReward = (reward: number, kind: RewardSign): number =>

@@ -8,7 +8,6 @@ import type { FinishReason } from '../records.ts';
  * - penalize: its reward is lowered
  */
 export type UnclosedThoughts = 'close' | 'drop' | 'penalize';
-export const UNCLOSED_THOUGHTS = ['close', 'drop', 'penalize'] as const satisfies UnclosedThoughts[];
 
 /** What happens to a thought's reward: `penalty` in nats is taken off, or the thought is left out. */
 export function unclosedRule(

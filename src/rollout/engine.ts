@@ -13,6 +13,8 @@ export interface RolloutDocument {
   id: string;
   tokens: ArrayLike<number>;
   positions: readonly number[];
+  /** How many of the tokens, from the first on, are an instruction and no text of the document; default 0. */
+  promptTokens?: number;
 }
 
 /** How thoughts are sampled. */

@@ -1,68 +1,103 @@
 import type { TreeBatch } from '../tree-batch.ts';
 import type { ClipRange, TreeResult } from '../tree-model.ts';
 
+/** Sum, count and range of a figure. */
+class Tally {
+  count = 0;
+  #sum = 0;
+  min = Number.POSITIVE_INFINITY;
+  max = Number.NEGATIVE_INFINITY;
+
+  add(value: number): void {
+    this.count++;
+    this.#sum += value;
+    this.min = Math.min(this.min, value);
+    this.max = Math.max(this.max, value);
+  }
+  get mean(): number {
+    return this.#sum / this.count;
+  }
+}
+
 /**
- * Figures of a step over its loss rows, gathered from the micro-batches; names are TRL's. Policy figures are means over the
- * thought tokens of the step.
+ * Figures of a step over its loss rows, gathered from the micro-batches of its updates; names are TRL's. Policy figures are
+ * means over thought tokens.
  */
 export class LossMetrics {
   readonly #clip: ClipRange;
+  #updates = 0;
   #loss = 0;
-  #rows = 0;
-  #entropy = 0;
-  #policyRows = 0;
-  #ratio = 0;
-  #low = 0;
-  #high = 0;
-  #difference = 0;
-  #maxDifference = 0;
+  readonly #entropy = { policy: new Tally(), text: new Tally() };
+  readonly #nextToken = new Tally();
+  readonly #kl = new Tally();
+  readonly #ratio = new Tally();
+  readonly #low = new Tally();
+  readonly #high = new Tally();
+  readonly #difference = new Tally();
 
   constructor(clip: ClipRange) {
     this.#clip = clip;
   }
 
+  /** Micro-batches that follow belong to the next optimizer update. */
+  startUpdate(): void {
+    this.#updates++;
+  }
+
   add(batch: TreeBatch, result: TreeResult): void {
-    this.#loss += result.loss; // weights already divide by the whole step
+    this.#loss += result.loss; // weights already divide by the whole update
     for (let n = 0; n < batch.dims.N; n++) {
-      this.#rows++;
-      this.#entropy += result.entropy[n];
-      if (batch.policy_weights[n] === 0) continue;
-      this.#policyRows++;
+      if (batch.policy_weights[n] === 0) {
+        this.#entropy.text.add(result.entropy[n]);
+        this.#nextToken.add(-result.logProbs[n]);
+        continue;
+      }
       const ratio = result.ratio[n];
       const advantage = batch.advantages[n];
-      this.#ratio += ratio;
+      this.#entropy.policy.add(result.entropy[n]);
+      this.#ratio.add(ratio);
       // Clipped: the surrogate took the constant branch, so the token gives no gradient.
-      if (advantage < 0 && ratio < 1 - this.#clip.low) this.#low++;
-      if (advantage > 0 && ratio > 1 + this.#clip.high) this.#high++;
-      const difference = Math.abs(result.logProbs[n] - batch.old_log_probs[n]);
-      this.#difference += difference;
-      this.#maxDifference = Math.max(this.#maxDifference, difference);
+      this.#low.add(Number(advantage < 0 && ratio < 1 - this.#clip.low));
+      this.#high.add(Number(advantage > 0 && ratio > 1 + this.#clip.high));
+      if (batch.kl_weights[n] !== 0) {
+        const d = batch.reference_log_probs[n] - result.logProbs[n];
+        this.#kl.add(Math.exp(d) - 1 - d);
+      }
+      // Later updates have weights that did not write the thoughts.
+      if (this.#updates <= 1) this.#difference.add(Math.abs(result.logProbs[n] - batch.old_log_probs[n]));
     }
   }
 
+  /** Mean over the updates so far; not finite if any of them was not. */
   get loss(): number {
-    return this.#loss;
+    return this.#updates === 0 ? 0 : this.#loss / this.#updates;
   }
 
   figures(): Record<string, number> {
-    const figures = { loss: this.#loss, entropy: this.#entropy / this.#rows };
-    if (this.#policyRows === 0) return figures;
-    const mean = (sum: number) => sum / this.#policyRows;
+    const { policy, text } = this.#entropy;
+    const figures = { loss: this.loss, updates: this.#updates };
+    if (policy.count === 0) return { ...figures, ...(text.count > 0 && { entropy: text.mean }) };
     return {
       ...figures,
-      ratio_mean: mean(this.#ratio),
-      'clip_ratio/low_mean': mean(this.#low),
-      'clip_ratio/high_mean': mean(this.#high),
-      'clip_ratio/region_mean': mean(this.#low + this.#high),
-      'sampling/sampling_logp_difference/mean': mean(this.#difference),
-      'sampling/sampling_logp_difference/max': this.#maxDifference,
+      entropy: policy.mean,
+      ...(this.#nextToken.count > 0 && { next_token_loss: this.#nextToken.mean }),
+      ...(this.#kl.count > 0 && { kl: this.#kl.mean }),
+      ratio_mean: this.#ratio.mean,
+      ratio_min: this.#ratio.min,
+      ratio_max: this.#ratio.max,
+      'clip_ratio/low_mean': this.#low.mean,
+      'clip_ratio/high_mean': this.#high.mean,
+      'clip_ratio/region_mean': this.#low.mean + this.#high.mean,
+      'sampling/sampling_logp_difference/mean': this.#difference.mean,
+      'sampling/sampling_logp_difference/max': this.#difference.max,
     };
   }
 }
 
-/** Seconds spent by stage. */
+/** Seconds spent by stage, and the tokens that were worked on in them. */
 export class StageTimes {
   readonly #seconds = new Map<string, number>();
+  readonly #tokens = new Map<string, number>();
 
   async time<T>(stage: string, work: () => Promise<T>): Promise<T> {
     const start = performance.now();
@@ -73,7 +108,17 @@ export class StageTimes {
     }
   }
 
+  /** Tokens of a stage, for its tokens a second. */
+  count(stage: string, tokens: number): void {
+    this.#tokens.set(stage, (this.#tokens.get(stage) ?? 0) + tokens);
+  }
+
   figures(): Record<string, number> {
-    return Object.fromEntries([...this.#seconds].map(([stage, seconds]) => [`time/${stage}`, seconds]));
+    const seconds = [...this.#seconds];
+    const rates = seconds.flatMap(([stage, s]) => {
+      const tokens = this.#tokens.get(stage);
+      return tokens === undefined ? [] : [[`tokens_per_second/${stage}`, tokens / s] as const];
+    });
+    return Object.fromEntries([...seconds.map(([stage, s]) => [`time/${stage}`, s] as const), ...rates]);
   }
 }

@@ -2,7 +2,6 @@ import { RolloutWriter } from '../arrow.ts';
 import { trainOptionsSchema } from '../config.ts';
 import { recordedSettings } from '../config-resolve.ts';
 import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from '../data/index.ts';
-import { rlpDocument, type ScoredThought } from '../optim/index.ts';
 import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from '../reward/index.ts';
 import {
   type DocumentRollouts,
@@ -11,10 +10,10 @@ import {
   type RolloutGraphs,
   type RolloutOptions,
 } from '../rollout/index.ts';
-import { type PaidGroup, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
+import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
 import { ThoughtData } from '../thought-data.ts';
-import type { TreeDocument } from '../tree-batch.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
+import { thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** Padded tokens of a no-think pass. */
 const SCORE_TOKENS = 8192;
@@ -28,7 +27,7 @@ interface RlpState {
 /**
  * RLP (arXiv 2510.01265): the policy thinks at positions of the step's documents, each thought is paid by how much it raises
  * the log-probability of what comes next over the no-think baseline, and the clipped surrogate of the thought tokens is the
- * loss. One update a batch, so the policy that sampled is the policy that is trained.
+ * loss. What else there is to choose is in the files of src/reward and src/optim; docs/method.md lists it.
  */
 export const openRlp: OpenObjective = async (config, model) => {
   const thoughts = await ThoughtData.open(model, config);
@@ -63,6 +62,10 @@ function rlpObjective(
     config.baseline === 'ema' ? { kind: config.baseline, tau: config.emaDecay } : { kind: config.baseline };
   let baseline = new Baseline(options, scorer('ema'));
   let policyVersion = 0;
+  const payOptions: PayOptions = {
+    ...config,
+    advantage: { group: config.compareWithin, scale: config.advantageScale, sign: config.rewardSign },
+  };
 
   return {
     emaDecay: baseline.emaDecay,
@@ -72,12 +75,15 @@ function rlpObjective(
         .nextBatch(config.documentsPerStep)
         .map((document) => thoughts.withPositions(document, step));
       const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
-      const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, config.horizon));
+      const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, payOptions));
       const versions = { step, policyVersion, baselineVersion: baseline.version };
       await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
-      return { documents: lossDocuments(groups, thoughts.open), metrics: { ...metrics, ...thoughtMetrics(groups) } };
+      times.count('rollout', sampledTokens(rollouts));
+      const loss = thoughtLoss(groups, thoughts.open, config);
+      const { documents, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
+      return { documents, metrics: { ...metrics, ...thoughtMetrics(groups), ...passes } };
     },
 
     afterUpdate(applied) {
@@ -92,7 +98,7 @@ function rlpObjective(
       const rollouts = await think(context, graphs, chosen, thoughts.rolloutOptions(0));
       // What thinking adds for these very weights: their own no-think score, whatever the training's baseline.
       const own = new Baseline({ kind: 'frozen' }, scorer('weights'));
-      const { groups, metrics } = await payThoughts(rollouts, own, config.horizon);
+      const { groups, metrics } = await payThoughts(rollouts, own, config);
       const figures = thoughtMetrics(groups);
       return {
         'eval/information_gain': metrics.information_gain ?? Number.NaN,
@@ -129,13 +135,8 @@ async function think(
   return rollouts;
 }
 
-/** One tree a document; the loss is the mean over all thoughts of the step. */
-function lossDocuments(groups: readonly PaidGroup[], open: readonly number[]): TreeDocument[] {
-  const total = groups.reduce((sum, { thoughts }) => sum + thoughts.length, 0);
-  const byDocument = new Map<RolloutDocument, ScoredThought[]>();
-  for (const { document, thoughts, advantages } of groups) {
-    const scored = thoughts.map((thought, g) => ({ ...thought, advantage: advantages[g] }));
-    byDocument.set(document, [...(byDocument.get(document) ?? []), ...scored]);
-  }
-  return [...byDocument].map(([document, thoughts]) => rlpDocument(document.tokens, thoughts, open, total));
-}
+const sampledTokens = (rollouts: readonly DocumentRollouts[]): number =>
+  rollouts.reduce(
+    (sum, { thoughts }) => sum + thoughts.reduce((tokens, thought) => tokens + thought.tokens.length, 0),
+    0,
+  );

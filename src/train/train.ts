@@ -2,10 +2,11 @@ import { parseDevice, type TrainConfig } from '../config.ts';
 import { RunError, UserError } from '../errors.ts';
 import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
-import { learningRateAt, TrainingSession } from '../optim/index.ts';
+import { learningRateAt, minibatches, TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
 import { checkIdle, checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from '../run-folder.ts';
-import { buildTreeBatch } from '../tree-batch.ts';
+import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
+import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
@@ -59,6 +60,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   await using _folder = folder;
   let saved = done;
+  let tokens = Number((await readMetrics(config.run)).findLast((row) => 'num_tokens' in row)?.num_tokens ?? 0);
   let last: Record<string, number> = {};
   // What an interruption saves: a step that is not finished is taken again.
   let safe = { step: done, state: objective.state() };
@@ -67,10 +69,16 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     // An interruption may have come between a step and its evaluation.
     if (!(await readEvaluations(config.run)).some((row) => row.step === done)) await evaluate(done);
     for (let step = done + 1; step <= config.steps; step++) {
-      last = await trainStep(context, objective, { step, folder, times: new StageTimes() });
+      const tokensBefore = tokens;
+      last = await trainStep(context, objective, { step, folder, times: new StageTimes() }, tokensBefore);
+      tokens = last.num_tokens;
       safe = { step, state: objective.state() };
       const { loss, reward } = last;
-      const figures = { loss, ...(reward !== undefined && { reward }), 'tokens/s': last.num_tokens / last.step_time };
+      const figures = {
+        loss,
+        ...(reward !== undefined && { reward }),
+        'tokens/s': (tokens - tokensBefore) / last.step_time,
+      };
       hooks.onProgress?.({ stage: 'train', done: step, total: config.steps, unit: 'steps', figures });
       await evaluate(step);
       if (step === config.steps || (config.checkpointEvery > 0 && step % config.checkpointEvery === 0)) await save();
@@ -112,13 +120,15 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
 }
 
 /**
- * One optimizer step; its figures are appended to metrics.jsonl. Throws the signal's reason when it is aborted, before
- * anything but the data's place has changed.
+ * One step: a batch of documents and the optimizer updates on it; its figures are appended to metrics.jsonl. Throws the
+ * signal's reason when it is aborted before the first update, when nothing but the data's place has changed; an
+ * interruption behind it waits for the end of the step.
  */
 async function trainStep(
   context: TrainContext,
   objective: Objective,
   input: StepInput,
+  tokensBefore: number,
 ): Promise<Record<string, number>> {
   const { config, hooks, session } = context;
   const { step, times, folder } = input;
@@ -128,18 +138,6 @@ async function trainStep(
 
   const clip = { low: config.clipLow, high: config.clipHigh };
   const lossMetrics = new LossMetrics(clip);
-  session.lazyResetGrad();
-  let tokens = 0;
-  await times.time('train', async () => {
-    for (const microBatch of microBatches(documents, MICRO_BATCH_TOKENS)) {
-      hooks.signal?.throwIfAborted();
-      const batch = buildTreeBatch(microBatch);
-      lossMetrics.add(batch, await session.runTrainStep(batch, clip));
-      for (const { trunk, branches } of microBatch) {
-        tokens += trunk.length + branches.reduce((sum, branch) => sum + branch.tokens.length, 0);
-      }
-    }
-  });
   const learningRate = learningRateAt(
     {
       name: config.schedule,
@@ -150,26 +148,54 @@ async function trainStep(
     },
     step,
   );
-  // A gradient may be finite where the loss is not.
-  if (!Number.isFinite(lossMetrics.loss)) throw diverged(step, `loss ${lossMetrics.loss}`);
-  const { gradNorm, applied } = await times.time('optimizer', () =>
-    session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
-  );
-  if (!applied) throw diverged(step, `loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
-  objective.afterUpdate(applied);
+  const updates = minibatches(documents, {
+    epochs: config.epochsPerStep,
+    minibatches: config.minibatches,
+    seed: config.seed,
+    step,
+  });
+  let gradNorms = 0;
+  for (const [u, update] of updates.entries()) {
+    lossMetrics.startUpdate();
+    session.lazyResetGrad();
+    await times.time('train', async () => {
+      for (const microBatch of microBatches(update, MICRO_BATCH_TOKENS)) {
+        if (u === 0) hooks.signal?.throwIfAborted();
+        const batch = buildTreeBatch(microBatch);
+        lossMetrics.add(batch, await session.runTrainStep(batch, clip));
+      }
+    });
+    // A gradient may be finite where the loss is not.
+    if (!Number.isFinite(lossMetrics.loss)) throw diverged(step, `loss ${lossMetrics.loss}`);
+    const { gradNorm, applied } = await times.time('optimizer', () =>
+      session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
+    );
+    if (!applied) throw diverged(step, `loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
+    objective.afterUpdate(applied);
+    gradNorms += gradNorm;
+    times.count('train', tokensOf(update));
+  }
 
   const figures: Record<string, number> = {
     ...metrics,
     ...lossMetrics.figures(),
     learning_rate: learningRate,
-    grad_norm: gradNorm,
-    num_tokens: tokens,
+    grad_norm: updates.length === 0 ? 0 : gradNorms / updates.length,
+    ema_distance: l2Distance(session.weights, session.ema),
+    num_tokens: tokensBefore + tokensOf(documents),
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),
   };
   await folder.appendMetrics({ step, ...figures });
   return figures;
 }
+
+/** Tokens of documents, each once, and of their branches. */
+const tokensOf = (documents: readonly TreeDocument[]): number =>
+  documents.reduce(
+    (sum, { trunk, branches }) => sum + trunk.length + branches.reduce((n, { tokens }) => n + tokens.length, 0),
+    0,
+  );
 
 /** A path as a shell takes it. */
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);

@@ -56,7 +56,7 @@ function configOf(more: Partial<TrainConfig> = {}): TrainConfig {
 async function figuresOf(path: string) {
   const rows = await readMetrics(path);
   return rows.map((row) =>
-    Object.fromEntries(Object.entries(row).filter(([name]) => !/^(time\/|step_time$)/.test(name))),
+    Object.fromEntries(Object.entries(row).filter(([name]) => !/^(time\/|tokens_per_second\/|step_time$)/.test(name))),
   );
 }
 

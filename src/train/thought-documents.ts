@@ -1,0 +1,127 @@
+import type { TrainConfig } from '../config.ts';
+import {
+  type LengthNormalization,
+  nextTokenRows,
+  rlpDocument,
+  rowLogProbs,
+  type ScoredThought,
+  tokenWeights,
+  truncatedImportanceWeights,
+  withImportanceWeights,
+  withKl,
+} from '../optim/index.ts';
+import { ZERO_STD } from '../reward/index.ts';
+import type { RolloutDocument } from '../rollout/index.ts';
+import type { PaidGroup } from '../thinking.ts';
+import type { TreeDocument } from '../tree-batch.ts';
+import type { TrainContext } from './objective.ts';
+
+/** Padded tokens of a forward pass. */
+const SCORE_TOKENS = 8192;
+
+/** Which thoughts make the loss, and how they are weighted. */
+export interface ThoughtLossOptions {
+  zeroVariance: 'keep' | 'drop';
+  lengthNormalization: LengthNormalization;
+  maxThoughtTokens: number;
+  nextTokenCoefficient: number;
+}
+
+/** A thought that is part of the loss. */
+interface LossThought extends ScoredThought {
+  samplingLogProbs: readonly number[];
+}
+
+/** The loss of a step's thoughts as trees, a document each, with what the sampler gave the thought tokens. */
+export interface ThoughtLoss {
+  documents: TreeDocument[];
+  /** Log-prob under the distribution drawn from, one a policy row, in their order. */
+  samplingLogProbs: number[];
+  /** Log-prob that the sampler recorded at temperature 1. */
+  rolloutLogProbs: number[];
+}
+
+/**
+ * Turns paid thoughts into loss rows. Excluded thoughts, and under 'drop' groups whose advantages are all 0, are left out and
+ * do not count in the means; a document with nothing left is left out, unless its text has a loss of its own.
+ * @param open tokens of the opening delimiter
+ */
+export function thoughtLoss(
+  groups: readonly PaidGroup[],
+  open: readonly number[],
+  options: ThoughtLossOptions,
+): ThoughtLoss {
+  const byDocument = new Map<RolloutDocument, LossThought[]>();
+  for (const { document, thoughts, advantages, excluded } of groups) {
+    const kept = byDocument.get(document) ?? [];
+    byDocument.set(document, kept);
+    if (options.zeroVariance === 'drop' && advantages.every((advantage) => Math.abs(advantage) < ZERO_STD)) continue;
+    thoughts.forEach((thought, g) => {
+      if (!excluded[g]) kept.push({ ...thought, advantage: advantages[g] });
+    });
+  }
+  const all = [...byDocument.values()].flat();
+  const lengths = all.map(({ tokens }) => tokens.length);
+  const weights = tokenWeights(lengths, options.lengthNormalization, options.maxThoughtTokens);
+  all.forEach((thought, i) => {
+    thought.tokenWeight = weights[i];
+  });
+  // Text before a document's last position, and the token there.
+  const lastTarget = ({ positions }: RolloutDocument) => positions.reduce((a, b) => Math.max(a, b));
+  const firstTarget = ({ promptTokens = 0 }: RolloutDocument) => Math.max(1, promptTokens);
+  const targets = [...byDocument.keys()].reduce((sum, doc) => sum + lastTarget(doc) - firstTarget(doc) + 1, 0);
+  const documents = [...byDocument].flatMap(([document, thoughts]): TreeDocument[] => {
+    const { tokens } = document;
+    if (options.nextTokenCoefficient === 0) {
+      return thoughts.length === 0 ? [] : [rlpDocument(tokens, thoughts, open, all.length)];
+    }
+    const last = lastTarget(document);
+    const weight = options.nextTokenCoefficient / targets;
+    return [
+      {
+        trunk: Array.from(tokens).slice(0, last),
+        losses: nextTokenRows(tokens, firstTarget(document), last, weight),
+        branches: thoughts.length === 0 ? [] : rlpDocument(tokens, thoughts, open, all.length).branches,
+      },
+    ];
+  });
+  return {
+    documents,
+    samplingLogProbs: all.flatMap((thought) => thought.samplingLogProbs),
+    rolloutLogProbs: all.flatMap((thought) => thought.logProbs),
+  };
+}
+
+/**
+ * What the loss needs from forward passes of weights other than those at hand: the reference of the KL, and the importance
+ * weights of the sampler. Costs one pass each, and none where neither is asked for.
+ */
+export async function withForwardPasses(
+  { documents, samplingLogProbs, rolloutLogProbs }: ThoughtLoss,
+  {
+    config,
+    session,
+  }: Pick<TrainContext, 'session'> & {
+    config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap'>;
+  },
+): Promise<{ documents: TreeDocument[]; metrics: Record<string, number> }> {
+  let changed = documents;
+  if (documents.length > 0 && config.klCoefficient > 0) {
+    const reference = await rowLogProbs(documents, (batch) => session.runEvalStep(batch, 'ema'), SCORE_TOKENS);
+    changed = withKl(changed, reference, config.klCoefficient);
+  }
+  if (config.importanceSampling === 'none' || rolloutLogProbs.length === 0) return { documents: changed, metrics: {} };
+  const trainer = await rowLogProbs(documents, (batch) => session.runEvalStep(batch), SCORE_TOKENS);
+  const rows = documents.flatMap(({ losses, branches }) => [losses, ...branches.map((branch) => branch.losses)].flat());
+  const ofPolicy = trainer.filter((_, n) => rows[n].policyWeight !== undefined);
+  const sampler = config.importanceSampling === 'behavior' ? samplingLogProbs : rolloutLogProbs;
+  const weights = truncatedImportanceWeights(ofPolicy, sampler, config.importanceCap);
+  return {
+    documents: withImportanceWeights(changed, trainer, weights),
+    metrics: {
+      'sampling/importance_sampling_ratio/min': weights.reduce((a, b) => Math.min(a, b)),
+      'sampling/importance_sampling_ratio/mean': weights.reduce((a, b) => a + b) / weights.length,
+      'sampling/importance_sampling_ratio/max': weights.reduce((a, b) => Math.max(a, b)),
+    },
+  };
+}
