@@ -1,7 +1,7 @@
 import type { DType } from '../dtypes.ts';
 import { typedArrayFor } from '../dtypes.ts';
 import { internal } from '../errors.ts';
-import type { Attributes, Dim, Shape } from './ir.ts';
+import type { Attributes, Dim, Node, Shape } from './ir.ts';
 import { Graph, multiplyDims, normalizeAxis, sameShape, Value } from './ir.ts';
 import { inferNode, type Op } from './operators.ts';
 
@@ -15,12 +15,20 @@ type Scalar = number | Value;
  */
 export class GraphBuilder {
   readonly graph: Graph;
+  /** Where nodes are appended: the graph, or the body of the Loop being built. */
+  #scope: Graph;
   readonly #constants = new Map<string, Value>();
-  readonly #dims = new Map<Dim, Value>();
+  #dims = new Map<Dim, Value>();
   readonly #introducedBy = new Map<string, { value: Value; axis: number }>();
 
   constructor(name: string, graph = new Graph(name)) {
     this.graph = graph;
+    this.#scope = graph;
+  }
+
+  /** The nodes so far, of the Loop body while one is built. */
+  get nodes(): readonly Node[] {
+    return this.#scope.nodes;
   }
 
   input(name: string, dtype: DType, shape: Shape): Value {
@@ -94,7 +102,7 @@ export class GraphBuilder {
     declared: readonly Shape[] = [],
   ): Value[] {
     const outputs = inferNode(op, inputs, attributes, declared).map(({ dtype, shape }) => new Value(dtype, shape));
-    this.graph.nodes.push({ op, inputs, attributes, outputs });
+    this.#scope.nodes.push({ op, inputs, attributes, outputs });
     return outputs;
   }
 
@@ -156,6 +164,15 @@ export class GraphBuilder {
   fusedMatMul(a: Value, b: Value, options: { transA?: boolean; transB?: boolean; alpha?: number } = {}): Value {
     const { transA = false, transB = false, alpha = 1 } = options;
     return this.#one('FusedMatMul', [a, b], {
+      transA: Number(transA),
+      transB: Number(transB),
+      alpha: { float: alpha },
+    });
+  }
+  /** alpha * op(a) op(b) + c on matrices, op a transpose where asked. */
+  gemm(a: Value, b: Value, c: Value, options: { transA?: boolean; transB?: boolean; alpha?: number } = {}): Value {
+    const { transA = false, transB = false, alpha = 1 } = options;
+    return this.#one('Gemm', [a, b, c], {
       transA: Number(transA),
       transB: Number(transB),
       alpha: { float: alpha },
@@ -234,6 +251,42 @@ export class GraphBuilder {
   /** Writes update [B, ..., m, d] into cache [B, ..., S, d] at slots writeIndices[b] ... + m. In place when bound so. */
   tensorScatter = (cache: Value, update: Value, writeIndices: Value, axis = -2): Value =>
     this.#one('TensorScatter', [cache, update, writeIndices], { axis, mode: 'linear' });
+
+  /**
+   * Repeats `body` for iteration = 0, 1, ... count - 1 (int64 []).
+   * @param count int64 [1]: the size of the dim `iterations`
+   * @param carried given to the first iteration; each hands them on, in the same types, to the next
+   * @returns what the last iteration carried on, and per `stacked` value one of shape [iterations, ...its shape]
+   */
+  loop(
+    iterations: Dim,
+    carried: readonly Value[],
+    body: (iteration: Value, carried: readonly Value[]) => { carried: readonly Value[]; stacked: readonly Value[] },
+  ): { carried: Value[]; stacked: Value[] } {
+    const count = this.squeeze(this.dim(iterations), [0]);
+    const inner = new Graph('body');
+    const iteration = inner.addInput('iteration', new Value('int64', []));
+    const condition = inner.addInput('condition', new Value('bool', []));
+    const given = carried.map(({ dtype, shape }, i) => inner.addInput(`carried_${i}`, new Value(dtype, shape)));
+    const outside = { scope: this.#scope, dims: this.#dims };
+    // What the body measures is unknown outside.
+    this.#dims = new Map(outside.dims);
+    this.#scope = inner;
+    const made = body(iteration, given);
+    inner.addOutput('condition.out', this.identity(condition));
+    made.carried.forEach((value, i) => {
+      inner.addOutput(`carried_${i}.out`, value);
+    });
+    made.stacked.forEach((value, i) => {
+      inner.addOutput(`stacked_${i}`, value);
+    });
+    this.#scope = outside.scope;
+    this.#dims = outside.dims;
+    const stackedShapes = made.stacked.map(({ shape }): Shape => [iterations, ...shape]);
+    const shapes = [...made.carried.map(({ shape }) => shape), ...stackedShapes];
+    const outputs = this.node('Loop', [count, null, ...carried], { body: inner }, shapes);
+    return { carried: outputs.slice(0, carried.length), stacked: outputs.slice(carried.length) };
+  }
 
   /** Zeros of a shape known at run time. */
   zeros = (dtype: DType, shape: Shape): Value => this.#one('ConstantOfShape', [this.dims(shape)], { dtype }, shape);

@@ -60,15 +60,27 @@ export function decoderBody(context: DecoderContext, ids: Value, positions: Valu
 
 /** Final norm and LM head: hidden [N, hidden] -> logits [N, V]. */
 export function lmHead(context: DecoderContext, hidden: Value): Value {
-  const tied = context.config.tieWordEmbeddings;
-  return linear(context, rmsNorm(context, hidden, 'model.norm.weight'), tied ? 'model.embed_tokens' : 'lm_head');
+  const { builder: b, weight, config, flavor } = context;
+  return multiply(b, flavor, finalNorm(context, hidden), weight(headWeight(config)));
 }
+
+/** [N, hidden] -> [N, hidden]. */
+export const finalNorm = (context: DecoderContext, hidden: Value): Value =>
+  rmsNorm(context, hidden, 'model.norm.weight');
+
+/** Name of the weight [V, hidden] that makes logits of normed hidden states. */
+export const headWeight = ({ tieWordEmbeddings }: ModelConfig): string =>
+  tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
 
 function linear({ builder: b, weight, flavor }: DecoderContext, x: Value, name: string, bias = false): Value {
   const w = weight(`${name}.weight`); // (out, in)
-  const y = flavor === 'fused' ? b.fusedMatMul(x, w, { transB: true }) : b.matmul(x, b.transpose(w, [1, 0]));
+  const y = multiply(b, flavor, x, w);
   return bias ? b.add(y, weight(`${name}.bias`)) : y;
 }
+
+/** x w^T, w [out, in]. */
+export const multiply = (b: GraphBuilder, flavor: OperatorFlavor, x: Value, w: Value): Value =>
+  flavor === 'fused' ? b.fusedMatMul(x, w, { transB: true }) : b.matmul(x, b.transpose(w, [1, 0]));
 
 function rmsNorm({ builder: b, weight, config, flavor }: DecoderContext, x: Value, name: string): Value {
   if (flavor === 'fused') return b.simplifiedLayerNormalization(x, weight(name), config.rmsNormEps)[0];

@@ -16,9 +16,10 @@ export interface RuleArguments {
 
 /**
  * d loss / d x for one input, built only when it is wanted: either a value of x's shape or of a shape that x broadcasts
- * to, or, for scatters, an addition onto what has been gathered so far (zeros at first), which spares a dense sum.
+ * to, or an addition onto what has been gathered so far, which spares a dense sum. `alone` is what to do before anything
+ * has been gathered; zeros to add to, if not said.
  */
-export type Part = (() => Value) | { onto(sum: Value): Value };
+export type Part = (() => Value) | { onto(sum: Value): Value; alone?(): Value };
 
 /** One part per input; undefined for inputs that have no gradient, such as indices. */
 export type Rule = (rule: RuleArguments) => readonly (Part | undefined)[];

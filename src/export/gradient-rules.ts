@@ -14,6 +14,7 @@ import {
   intAttribute,
   intsAttribute,
   once,
+  type Part,
   type Rule,
   type RuleArguments,
   reshapeLike,
@@ -101,6 +102,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
 
   MatMul: single(matrixProduct),
   FusedMatMul: single(matrixProduct),
+  Gemm: 'missing',
   // dx = y (dy - sum(dy y))
   Softmax: single(({ b, y: [y], dy, attributes }) => [
     () => b.mul(y, b.sub(dy, b.reduceSum(b.mul(dy, y), [intAttribute(attributes, 'axis', -1)]))),
@@ -158,6 +160,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   GatherElements: gatherElementsRule,
   ScatterElements: scatterElementsRule,
   TensorScatter: 'missing',
+  Loop: 'missing',
 };
 
 function selection(takesFirst: (b: GraphBuilder, first: Value, second: Value) => Value): Rule {
@@ -169,24 +172,26 @@ function selection(takesFirst: (b: GraphBuilder, first: Value, second: Value) =>
 
 /**
  * Y = alpha op(A) op(C), op a transpose or nothing: d op(A) = alpha dY op(C)^T, d op(C) = alpha op(A)^T dY. Transposes are
- * flags of the product, never nodes.
+ * flags of the product, never nodes; what has been gathered so far is added by the product itself where it is a matrix.
  */
-function matrixProduct({ b, x: [a, c], dy, attributes }: Given): readonly (() => Value)[] {
+function matrixProduct({ b, x: [a, c], dy, attributes }: Given): readonly Part[] {
   const transA = intAttribute(attributes, 'transA', 0) === 1;
   const transB = intAttribute(attributes, 'transB', 0) === 1;
   const alpha = typeof attributes.alpha === 'object' && 'float' in attributes.alpha ? attributes.alpha.float : 1;
-  const product = (left: Value, right: Value, transLeft: boolean, transRight: boolean) =>
-    transLeft || transRight || alpha !== 1
-      ? b.fusedMatMul(left, right, { transA: transLeft, transB: transRight, alpha })
-      : b.matmul(left, right);
+  const product = (left: Value, right: Value, transLeft: boolean, transRight: boolean, flatten = false): Part => {
+    const options = { transA: transLeft, transB: transRight, alpha };
+    const operand = (x: Value) => (flatten ? flattenRows(b, x) : x);
+    const plain = !transLeft && !transRight && alpha === 1;
+    const alone = () =>
+      plain ? b.matmul(operand(left), operand(right)) : b.fusedMatMul(operand(left), operand(right), options);
+    const isMatrix = flatten || (left.rank === 2 && right.rank === 2);
+    return isMatrix ? { alone, onto: (sum) => b.gemm(operand(left), operand(right), sum, options) } : alone;
+  };
+  // One weight matrix for a whole batch: one product over all rows instead of one per matrix, summed.
+  const flatten = c.shape.length === 2 && c.shape.every(Number.isInteger) && a.rank > 2 && !transA;
   return [
-    () => (transA ? product(c, dy, transB, true) : product(dy, c, false, !transB)),
-    () => {
-      // One weight matrix for a whole batch: one product over all rows instead of one per matrix, summed.
-      const flatten = c.shape.length === 2 && c.shape.every(Number.isInteger) && a.rank > 2 && !transA;
-      const rows = (x: Value) => (flatten ? flattenRows(b, x) : x);
-      return transB ? product(rows(dy), rows(a), true, transA) : product(rows(a), rows(dy), !transA, false);
-    },
+    transA ? product(c, dy, transB, true) : product(dy, c, false, !transB),
+    transB ? product(dy, a, true, transA, flatten) : product(a, dy, !transA, false, flatten),
   ];
 }
 

@@ -12,9 +12,16 @@ import { type Node, type Shape, sameShape, type Value } from './ir.ts';
  * @param output scalar of floating-point dtype, shape []; any shape when `seed` is given
  * @param wrt floating-point values of any origin (inputs, initializers, node outputs)
  * @param seed d loss / d output, of output's shape; 1 by default
+ * @param onto what the gradient of a value of `wrt` is added to; for values that no node makes
  * @returns one value per `wrt`, in that order, of its dtype and shape; zeros where `output` does not depend on it
  */
-export function gradients(b: GraphBuilder, output: Value, wrt: readonly Value[], seed?: Value): Value[] {
+export function gradients(
+  b: GraphBuilder,
+  output: Value,
+  wrt: readonly Value[],
+  seed?: Value,
+  onto: ReadonlyMap<Value, Value> = new Map(),
+): Value[] {
   for (const value of [output, ...wrt]) {
     if (!isFloat(value.dtype)) throw internal(`no gradient of or with respect to a value of type ${value}`);
   }
@@ -23,9 +30,9 @@ export function gradients(b: GraphBuilder, output: Value, wrt: readonly Value[],
     throw internal(`a gradient of ${output} cannot start from ${start}`);
   }
   // A snapshot: the walk itself appends nodes.
-  const nodes = [...b.graph.nodes];
+  const nodes = [...b.nodes];
   const varying = dependents(nodes, wrt);
-  const sums = new Map<Value, Value>();
+  const sums = new Map(onto);
   if (varying.has(output)) sums.set(output, start);
   for (const node of nodes.reverse()) {
     const dys = node.outputs.map((y) => sums.get(y));
@@ -66,7 +73,9 @@ function differentiate(
 
 /** Adds one part to the gradient of x. Here, and only here, broadcasting is undone. */
 function accumulate(b: GraphBuilder, x: Value, sum: Value | undefined, part: Part): Value {
-  if (typeof part !== 'function') return part.onto(sum ?? zerosLike(b, x));
+  if (typeof part !== 'function') {
+    return sum === undefined && part.alone !== undefined ? part.alone() : part.onto(sum ?? zerosLike(b, x));
+  }
   const dx = undoBroadcast(b, part(), x.shape);
   if (dx.dtype !== x.dtype) throw internal(`the gradient of ${x} came out as ${dx}`);
   return sum === undefined ? dx : b.add(sum, dx);

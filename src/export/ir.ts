@@ -10,7 +10,9 @@ import type { Op } from './operators.ts';
  * - nodes stand in topological order: every input of a node originates before it;
  * - an initializer has a static shape and as many bytes as that takes;
  * - dtype and shape of every node output are what operators.ts infers for it;
- * - only inputs, initializers and outputs have names; all other names are made at serialization.
+ * - only inputs, initializers and outputs have names; all other names are made at serialization;
+ * - the body of a Loop is a graph of its own, without initializers, whose nodes may also use values that originate before
+ *   the Loop in the graphs around it.
  */
 
 /** A number is static; a string is symbolic: equal strings are equal sizes at run time. */
@@ -34,8 +36,8 @@ export class Value {
   }
 }
 
-/** Numbers are ints; a float must be said, because ONNX tells the two apart. */
-export type Attribute = number | readonly number[] | string | { readonly float: number };
+/** Numbers are ints; a float must be said, because ONNX tells the two apart. A graph is the body of a Loop. */
+export type Attribute = number | readonly number[] | string | { readonly float: number } | Graph;
 export type Attributes = Readonly<Record<string, Attribute>>;
 
 export interface Node {

@@ -2,7 +2,7 @@ import type { DType } from '../dtypes.ts';
 import { isFloat } from '../dtypes.ts';
 import { internal } from '../errors.ts';
 import type { Attributes, Shape, Value } from './ir.ts';
-import { addDims, broadcastShapes, multiplyDims, normalizeAxis, sameShape } from './ir.ts';
+import { addDims, broadcastShapes, Graph, multiplyDims, normalizeAxis, sameShape } from './ir.ts';
 
 /**
  * The operators of the IR: for each, the ONNX domain and how dtype and shape of its outputs follow from its inputs.
@@ -154,6 +154,16 @@ export const OPERATORS = {
       return [{ dtype: demandSameDtype([a, b]), shape: matMulShape(left, right) }];
     },
   },
+  /** alpha * op(A) op(B) + C on matrices, op a transpose or nothing; C of the result's shape. */
+  Gemm: {
+    infer: ([a, b, c], attributes) => {
+      const left = int(attributes, 'transA', 0) ? swapLast(a.shape) : a.shape;
+      const right = int(attributes, 'transB', 0) ? swapLast(b.shape) : b.shape;
+      const shape = matMulShape(left, right);
+      if (shape.length !== 2 || !sameShape(c.shape, shape)) throw internal(`C must be [${shape.join(', ')}]`);
+      return [{ dtype: demandSameDtype([a, b, c]), shape }];
+    },
+  },
   Softmax: alongAxis,
   LogSoftmax: alongAxis,
   /**
@@ -279,6 +289,24 @@ export const OPERATORS = {
       demandDtype(indices, 'int64', 'indices');
       demandSameDtype([data, updates]);
       return [data];
+    },
+  },
+  /**
+   * Inputs: the number of iterations (int64 []), none, and the values carried from one to the next. The body takes the
+   * iteration (int64 []), a condition that it hands on, and what is carried; it makes the condition, what is carried on,
+   * and values that are stacked over the iterations: the declared shapes say how many those are.
+   */
+  Loop: {
+    infer: ([count, ...carried], { body }, declared) => {
+      demandDtype(count, 'int64', 'the number of iterations');
+      if (!(body instanceof Graph)) throw internal('a Loop needs a body');
+      const [, ...made] = [...body.outputs.values()];
+      return made.map(({ dtype, shape }, i) => {
+        if (i >= carried.length) return { dtype, shape: [declared[i][0], ...shape] };
+        const [before, after] = [carried[i], made[i]].map((type) => `${type.dtype}[${type.shape.join(', ')}]`);
+        if (before !== after) throw internal(`${before} is carried on as ${after}`);
+        return { dtype, shape };
+      });
     },
   },
   /** Cache [B, ..., S, d], update [B, ..., m, d], write_indices int64 [B]: opset 24. */

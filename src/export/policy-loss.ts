@@ -9,22 +9,34 @@ export interface RowLosses {
   ratio: Value;
 }
 
+/** What the loss takes per row: graph inputs, float32 [N]. A row of zeros has no loss and no gradient. */
+export const LOSS_INPUTS = [
+  'old_log_probs',
+  'advantages',
+  'policy_weights',
+  'nll_weights',
+  'reference_log_probs',
+  'kl_weights',
+] as const;
+/** Name of a per-row input. */
+export type LossInput = (typeof LOSS_INPUTS)[number];
+
 /**
- * The loss of every objective, row by row: no row's loss depends on another row. Declares the inputs old_log_probs,
- * advantages, policy_weights, nll_weights, reference_log_probs, kl_weights float32 [N] and clip_low, clip_high float32 [].
+ * The loss of every objective, row by row: no row's loss depends on another row, so it is computed on a few rows at a time.
+ * Declares the inputs clip_low, clip_high float32 [].
  *
  *   policy_weight * -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A) + nll_weight * -logp + kl_weight * k3
  *
  * @param logProb log p(target) in nats at temperature 1, float32 [N]
+ * @param rows the per-row inputs of these rows, float32 [N]
  * @see Schulman et al., arXiv 1707.06347, eq. 7; RLP, arXiv 2510.01265
  */
-export function rowLosses(b: GraphBuilder, logProb: Value): RowLosses {
-  const perRow = (name: string) => b.input(name, 'float32', ['N']);
-  const ratio = b.exp(b.sub(logProb, perRow('old_log_probs')));
-  const surrogate = clippedSurrogate(b, ratio, perRow('advantages'));
-  const gain = b.add(b.mul(perRow('policy_weights'), surrogate), b.mul(perRow('nll_weights'), logProb));
-  const kl = klEstimate(b, b.sub(perRow('reference_log_probs'), logProb));
-  return { losses: b.sub(b.mul(perRow('kl_weights'), kl), gain), ratio };
+export function rowLosses(b: GraphBuilder, logProb: Value, rows: Readonly<Record<LossInput, Value>>): RowLosses {
+  const ratio = b.exp(b.sub(logProb, rows.old_log_probs));
+  const surrogate = clippedSurrogate(b, ratio, rows.advantages);
+  const gain = b.add(b.mul(rows.policy_weights, surrogate), b.mul(rows.nll_weights, logProb));
+  const kl = klEstimate(b, b.sub(rows.reference_log_probs, logProb));
+  return { losses: b.sub(b.mul(rows.kl_weights, kl), gain), ratio };
 }
 
 /** log(pi_ref / pi) above this counts as this, so that exp stays finite; rows without a reference get here, too. */

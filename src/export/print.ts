@@ -1,5 +1,5 @@
 import { bytesPerElement, type DType, typedArrayFor } from '../dtypes.ts';
-import type { Attribute, Graph, Initializer, Node, Value } from './ir.ts';
+import { type Attribute, Graph, type Initializer, type Node, type Value } from './ir.ts';
 
 /**
  * A graph as text, for snapshot tests and error messages: inputs, initializers, one line a node, outputs.
@@ -10,7 +10,7 @@ import type { Attribute, Graph, Initializer, Node, Value } from './ir.ts';
  *       %0: float32[N, 4] = FusedMatMul(x, w) {transB=1}
  *       output y = %0
  *
- * Node outputs are numbered in order; small constants stand where they are used. A broken graph prints too: a value
+ * Node outputs are numbered in order, those of a Loop's body, which follows its node, before the Loop's own; small constants stand where they are used. A broken graph prints too: a value
  * from nowhere is `%?`.
  */
 export function printGraph(graph: Graph): string {
@@ -19,7 +19,7 @@ export function printGraph(graph: Graph): string {
   const initializers = graph.initializers
     .filter((initializer) => initializer.name !== undefined || literal(initializer) === undefined)
     .map((initializer) => `initializer ${name(initializer.value)}: ${initializer.value}${place(initializer)}`);
-  const nodes = graph.nodes.map((node) => nodeText(node, name));
+  const nodes = graph.nodes.flatMap((node) => nodeLines(node, name));
   const outputs = [...graph.outputs].map(([output, value]) => `output ${output} = ${name(value)}`);
   return [`graph ${graph.name}`, ...[...inputs, ...initializers, ...nodes, ...outputs].map((line) => `  ${line}`)].join(
     '\n',
@@ -38,8 +38,23 @@ function valueNames(graph: Graph): Names {
     names.set(initializer.value, initializer.name ?? literal(initializer) ?? `constant_${i}`);
   });
   let count = 0;
-  for (const { outputs } of graph.nodes) for (const value of outputs) names.set(value, `%${count++}`);
+  const number = ({ inputs, nodes }: Graph) => {
+    for (const [name, value] of inputs) if (!names.has(value)) names.set(value, `%${count++}.${name}`);
+    for (const { attributes, outputs } of nodes) {
+      if (attributes.body instanceof Graph) number(attributes.body);
+      for (const value of outputs) names.set(value, `%${count++}`);
+    }
+  };
+  number(graph);
   return (value) => names.get(value) ?? '%?';
+}
+
+function nodeLines(node: Node, name: Names): string[] {
+  const { body } = node.attributes;
+  if (!(body instanceof Graph)) return [nodeText(node, name)];
+  const inside = body.nodes.flatMap((inner) => nodeLines(inner, name));
+  const outputs = [...body.outputs].map(([output, value]) => `output ${output} = ${name(value)}`);
+  return [nodeText(node, name), ...[...inside, ...outputs].map((line) => `  ${line}`)];
 }
 
 function nodeText({ op, inputs, attributes, outputs }: Node, name: Names): string {
@@ -56,6 +71,7 @@ const DEFAULTS: ReadonlySet<string> = new Set(['transA=0', 'transB=0', 'alpha=1'
 
 function attributeText(value: Attribute): string {
   if (typeof value === 'number' || typeof value === 'string') return String(value);
+  if (value instanceof Graph) return `(${[...value.inputs.keys()].join(', ')})`;
   return 'float' in value ? String(value.float) : `[${value.join(', ')}]`;
 }
 

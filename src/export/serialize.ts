@@ -2,7 +2,7 @@ import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { DType } from '../dtypes.ts';
 import { bytesPerElement, onnxElementType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
-import type { Attribute, Graph, Initializer, Node, Value } from './ir.ts';
+import { type Attribute, Graph, type Initializer, type Node, type Value } from './ir.ts';
 import {
   type AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
@@ -61,9 +61,19 @@ class Serializer {
     graph.initializers.forEach(({ name, value }, i) => {
       if (name === undefined) this.#assign(value, `constant_${i}`);
     });
-    graph.nodes.forEach((node, i) => {
+    this.#nameNodes(graph, '');
+  }
+
+  #nameNodes({ nodes }: Graph, prefix: string): void {
+    nodes.forEach((node, i) => {
+      const name = `${prefix}${node.op}_${i}`;
+      const { body } = node.attributes;
+      if (body instanceof Graph) {
+        for (const [input, value] of body.inputs) this.#assign(value, `${name}/${input}`);
+        this.#nameNodes(body, `${name}/`);
+      }
       node.outputs.forEach((value, k) => {
-        if (!this.#names.has(value)) this.#assign(value, `${node.op}_${i}${k === 0 ? '' : `_${k}`}`);
+        if (!this.#names.has(value)) this.#assign(value, `${name}${k === 0 ? '' : `_${k}`}`);
       });
     });
   }
@@ -80,10 +90,10 @@ class Serializer {
 
   model({ opset, irVersion = opset >= 24 ? 11 : 10, metadata = {} }: SerializeOptions): Uint8Array {
     const graph = this.#graph;
-    const domains = new Set(graph.nodes.map((node) => (OPERATORS[node.op] as Operator).domain ?? ''));
+    const domains = new Set(allNodes(graph).map((node) => (OPERATORS[node.op] as Operator).domain ?? ''));
     domains.add('');
     // Nodes first: serializing them may add initializers.
-    const node = graph.nodes.map((n, i) => this.#node(n, i));
+    const node = graph.nodes.map((n, i) => this.#node(n, `${n.op}_${i}`));
     const initializer = [...graph.initializers.map((init) => this.#initializer(init)), ...this.#extra.values()];
     const model = create(ModelProtoSchema, {
       irVersion: BigInt(irVersion),
@@ -109,7 +119,7 @@ class Serializer {
     return name;
   }
 
-  #node(node: Node, index: number): Init<typeof NodeProtoSchema> {
+  #node(node: Node, nodeName: string): Init<typeof NodeProtoSchema> {
     const input = node.inputs.map((value) => this.#name(value));
     const attribute: Init<typeof AttributeProtoSchema>[] = [];
     for (const [name, value] of Object.entries(node.attributes)) {
@@ -117,16 +127,27 @@ class Serializer {
       else if (name === 'axis' && node.op === 'CumSum') input.push(this.#int64Constant(value as number));
       else if (name === 'dtype' && node.op === 'ConstantOfShape') attribute.push(this.#fill(value as DType));
       else if (name === 'to') attribute.push(encodeAttribute(name, onnxElementType(value as DType)));
+      else if (value instanceof Graph) attribute.push(this.#body(name, value, nodeName));
       else attribute.push(encodeAttribute(name, value));
     }
     return {
       opType: node.op,
       domain: (OPERATORS[node.op] as Operator).domain ?? '',
-      name: `${node.op}_${index}`,
+      name: nodeName,
       input,
       output: node.outputs.map((value) => this.#name(value)),
       attribute,
     };
+  }
+
+  #body(name: string, { inputs, nodes, outputs }: Graph, prefix: string): Init<typeof AttributeProtoSchema> {
+    const g = {
+      name: prefix,
+      node: nodes.map((n, i) => this.#node(n, `${prefix}/${n.op}_${i}`)),
+      input: [...inputs.values()].map((value) => this.#valueInfo(value)),
+      output: [...outputs.values()].map((value) => this.#valueInfo(value)),
+    };
+    return { name, type: AttributeType.GRAPH, g };
   }
 
   /** A list makes a vector, a number a scalar; equal ones are shared. */
@@ -171,7 +192,10 @@ class Serializer {
   }
 }
 
-function encodeAttribute(name: string, value: Attribute): Init<typeof AttributeProtoSchema> {
+const allNodes = ({ nodes }: Graph): Node[] =>
+  nodes.flatMap((node) => [node, ...(node.attributes.body instanceof Graph ? allNodes(node.attributes.body) : [])]);
+
+function encodeAttribute(name: string, value: Exclude<Attribute, Graph>): Init<typeof AttributeProtoSchema> {
   if (typeof value === 'number') return { name, type: AttributeType.INT, i: BigInt(value) };
   if (typeof value === 'string') return { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) };
   if ('float' in value) return { name, type: AttributeType.FLOAT, f: value.float };

@@ -1,9 +1,12 @@
 import { parameterShapes } from '../model-config.ts';
 import { causalMask, type Keys, maskBias, mergeHeads, splitHeads, type TreeShape, treeAttention } from './attention.ts';
-import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
+import { type Attend, type DecoderContext, decoderBody, headWeight } from './decoder.ts';
 import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
-import { rowLosses } from './policy-loss.ts';
+import { differentiatedHead, type HeadOptions, type LossHead, lossHead } from './loss-head.ts';
+
+/** How the training and the evaluation graph trade time for memory. */
+export type TrainingGraphOptions = HeadOptions;
 
 /**
  * `eval_model.onnx`: the forward pass over a prefix-tree batch with its loss; one graph for every objective.
@@ -15,36 +18,35 @@ import { rowLosses } from './policy-loss.ts';
  * state predicts target_ids int64 [N]; and the inputs of policy-loss.ts, whose sum over the rows is the loss.
  * Outputs: loss float32 []; log_probs, entropy (nats), ratio (rho) float32 [N].
  */
-export function buildEvalModel(context: DecoderContext): Value {
-  const { builder: b } = context;
-  const hidden = treeForward(context);
-  const rows = b.input('loss_rows', 'int64', ['N']);
-  const targets = b.input('target_ids', 'int64', ['N']);
-  const logProbs = b.logSoftmax(lmHead(context, b.gather(hidden, rows))); // (N, V)
-  const logProb = b.squeeze(b.gatherElements(logProbs, b.unsqueeze(targets, [1]), 1), [1]); // (N)
-  const { losses, ratio } = rowLosses(b, logProb);
-  const loss = b.reduceSum(losses, [0], false);
-
-  b.output('loss', loss);
-  b.output('log_probs', logProb);
-  b.output('entropy', b.neg(b.reduceSum(b.mul(b.exp(logProbs), logProbs), [-1], false)));
-  b.output('ratio', ratio);
-  return loss;
+export function buildEvalModel(context: DecoderContext, options: TrainingGraphOptions = {}): void {
+  declareOutputs(context, lossHead(context, treeForward(context), options));
 }
 
 /**
  * `training_model.onnx`: eval_model.onnx plus, for every weight NAME, the input NAME.grad and the output NAME.grad.out =
  * NAME.grad + d loss / d NAME, to be bound onto the input: gradients accumulate over micro-batches in place.
  */
-export function buildTrainingModel(context: DecoderContext): void {
+export function buildTrainingModel(context: DecoderContext, options: TrainingGraphOptions = {}): void {
   const { builder: b, config, weight } = context;
-  const loss = buildEvalModel(context);
   const names = [...parameterShapes(config).keys()];
-  const grads = gradients(b, loss, names.map(weight));
+  const sums = new Map(
+    names.map((name) => [weight(name), b.input(`${name}.grad`, 'float32', weight(name).shape)] as const),
+  );
+  const table = weight(headWeight(config));
+  const head = differentiatedHead(context, treeForward(context), sums.get(table), options);
+  declareOutputs(context, head);
+  if (head.dWeight !== undefined) sums.set(table, head.dWeight);
+  const grads = gradients(b, head.normed, names.map(weight), head.dNormed, sums);
   names.forEach((name, i) => {
-    const buffer = b.input(`${name}.grad`, 'float32', grads[i].shape);
-    b.output(`${name}.grad.out`, b.add(buffer, grads[i]));
+    b.output(`${name}.grad.out`, grads[i]);
   });
+}
+
+function declareOutputs({ builder: b }: DecoderContext, { loss, logProbs, entropy, ratio }: LossHead): void {
+  b.output('loss', loss);
+  b.output('log_probs', logProbs);
+  b.output('entropy', entropy);
+  b.output('ratio', ratio);
 }
 
 /** Hidden states [D*P + D*R*L, hidden] of a prefix-tree batch. */

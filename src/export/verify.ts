@@ -1,7 +1,7 @@
 import { bytesPerElement } from '../dtypes.ts';
 import { internal, messageOf } from '../errors.ts';
-import type { Graph, Initializer, Node, Value } from './ir.ts';
-import { multiplyDims, sameShape } from './ir.ts';
+import type { Initializer, Node, Value } from './ir.ts';
+import { Graph, multiplyDims, sameShape } from './ir.ts';
 import { inferNode } from './operators.ts';
 import { printNode } from './print.ts';
 
@@ -10,7 +10,12 @@ import { printNode } from './print.ts';
  * @throws an internal error with the printed node that breaks one
  */
 export function verifyGraph(graph: Graph): void {
-  const known = new Set<Value>();
+  verifyScope(graph, new Set());
+}
+
+/** @param around values of the graphs around a Loop body */
+function verifyScope(graph: Graph, around: ReadonlySet<Value>): void {
+  const known = new Set(around);
   const originate = (value: Value, what: string) => {
     if (known.has(value)) throw broken(graph, `${what} has another origin already`);
     known.add(value);
@@ -26,6 +31,8 @@ export function verifyGraph(graph: Graph): void {
       const later = graph.nodes.some(({ outputs }) => outputs.includes(value));
       throw broken(graph, `input ${i} ${later ? 'is used before the node that makes it' : 'comes from nowhere'}`, node);
     });
+    const { body } = node.attributes;
+    if (body instanceof Graph) verifyScope(body, known);
     verifyTypes(graph, node);
     node.outputs.forEach((value, i) => {
       if (known.has(value)) throw broken(graph, `output ${i} has another origin already`, node);

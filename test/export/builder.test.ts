@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { GraphBuilder } from '../../src/export/builder.ts';
 import { printGraph } from '../../src/export/print.ts';
+import { verifyGraph } from '../../src/export/verify.ts';
 import { openGraph } from './run-graph.ts';
 
 const fresh = () => new GraphBuilder('test');
@@ -150,6 +151,65 @@ test('an input, and a value that is an output already, get a node of their own a
     z: [-1, -2],
   });
   await session.release();
+});
+
+test('a loop carries values on and stacks what each iteration makes', async () => {
+  const b = fresh();
+  const x = b.input('x', 'float32', ['C', 2]);
+  const start = b.input('start', 'float32', [2]);
+  const scale = b.input('scale', 'float32', []);
+  const { carried, stacked } = b.loop('C', [start], (i, [sum]) => {
+    const row = b.gather(x, i);
+    const next = b.add(sum, b.mul(row, scale)); // scale comes from outside
+    return { carried: [next], stacked: [b.reduceSum(next, [0], false)] };
+  });
+  b.output('sum', carried[0]);
+  b.output('sums', stacked[0]);
+  expect(printGraph(b.graph)).toMatchInlineSnapshot(`
+    "graph test
+      input x: float32[C, 2]
+      input start: float32[2]
+      input scale: float32[]
+      %0: int64[1] = Shape(x) {start=0, end=1}
+      %1: int64[] = Squeeze(%0) {axes=[0]}
+      %10: float32[2], %11: float32[C] = Loop(%1, -, start) {body=(iteration, condition, carried_0)}
+        %5: float32[2] = Gather(x, %2.iteration) {axis=0}
+        %6: float32[2] = Mul(%5, scale)
+        %7: float32[2] = Add(%4.carried_0, %6)
+        %8: float32[] = ReduceSum(%7) {axes=[0], keepdims=0}
+        %9: bool[] = Identity(%3.condition)
+        output condition.out = %9
+        output carried_0.out = %7
+        output stacked_0 = %8
+      output sum = %10
+      output sums = %11"
+  `);
+  const session = await openGraph(b.graph);
+  const feeds = (rows: number[]) => ({
+    x: { dtype: 'float32', dims: [rows.length / 2, 2], data: rows } as const,
+    start: { dtype: 'float32', dims: [2], data: [100, 200] } as const,
+    scale: { dtype: 'float32', dims: [], data: [2] } as const,
+  });
+  expect(await session.run(feeds([1, 2, 3, 4, 5, 6]))).toEqual({ sum: [118, 224], sums: [306, 320, 342] });
+  expect((await session.run(feeds([1, 2]))).sums).toEqual([306]);
+  await session.release();
+});
+
+test('what a loop carries keeps its type, and what its body makes stays inside', () => {
+  const b = fresh();
+  const x = b.input('x', 'float32', ['C', 2]);
+  expect(() => b.loop('C', [x], (i, [sum]) => ({ carried: [b.gather(sum, i)], stacked: [] }))).toThrow(
+    'internal: Loop(int64[], null, float32[C, 2]): float32[C, 2] is carried on as float32[2]',
+  );
+  const other = fresh();
+  const y = other.input('y', 'float32', ['C', 2]);
+  let inside = y;
+  other.loop('C', [], (i) => {
+    inside = other.gather(y, i);
+    return { carried: [], stacked: [other.neg(inside)] };
+  });
+  other.output('leak', other.exp(inside));
+  expect(() => verifyGraph(other.graph)).toThrow('input 0 comes from nowhere');
 });
 
 test('TensorScatter writes a cache at slots', async () => {

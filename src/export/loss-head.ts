@@ -1,0 +1,126 @@
+import { type DecoderContext, finalNorm, headWeight, multiply } from './decoder.ts';
+import { gradients } from './gradient.ts';
+import type { Value } from './ir.ts';
+import { LOSS_INPUTS, type LossInput, rowLosses } from './policy-loss.ts';
+
+/** Of the logits of one chunk of rows; their softmax takes as much again. */
+const CHUNK_BYTES = 2 ** 28;
+
+/** Settings of the loss head. */
+export interface HeadOptions {
+  /** Rows that go through the LM head at once, at most; by default those whose logits take 256 MiB. */
+  headRows?: number;
+}
+
+/** The default of HeadOptions.headRows. */
+export const headChunkRows = (vocabSize: number): number => Math.max(1, Math.floor(CHUNK_BYTES / 4 / vocabSize));
+
+/** What the loss head makes of N loss rows, float32. */
+export interface LossHead {
+  /** Sum over the rows, []. */
+  loss: Value;
+  /** log p(target) in nats, [N]. */
+  logProbs: Value;
+  /** Of the prediction, in nats, [N]. */
+  entropy: Value;
+  /** exp(log p(target) - old log-prob), [N]. */
+  ratio: Value;
+}
+
+/** The loss head with its gradients. */
+export interface DifferentiatedHead extends LossHead {
+  /** The final norm's output, where the rest of the backward pass starts, and d loss / d it. */
+  normed: Value;
+  dNormed: Value;
+  /** d loss / d the head's weight added to what was given, [V, hidden]. */
+  dWeight: Value | undefined;
+}
+
+/** Final norm, LM head and loss; see `differentiatedHead` for the memory. */
+export const lossHead = (context: DecoderContext, hidden: Value, options: HeadOptions): LossHead =>
+  chunkedHead(context, hidden, options).head;
+
+/**
+ * Final norm, LM head and loss of the rows that have one, and the gradients. Logits exist for one chunk of rows at a time;
+ * chunks are equally long, the last one padded with rows of no weight.
+ *
+ * Gradients are made together with the loss, from the same logits: with p = softmax(z) and g = d loss / d log p(target),
+ * d loss / d z = g (onehot(target) - p), which meets the weight W [V, hidden] and the hidden states h [rows, hidden] as
+ *
+ *   dh = g (W[target] - p W)        dW = -p^T (g h), and g h added to the rows of the targets
+ *
+ * so nothing but matrix products touches [rows, V] again.
+ *
+ * Declares the inputs loss_rows, target_ids int64 [N] and those of policy-loss.ts.
+ * @param hidden hidden states of all tokens, [T, hidden]
+ * @param onto what d loss / d the head's weight is added to; undefined if that gradient is not wanted
+ */
+export function differentiatedHead(
+  context: DecoderContext,
+  hidden: Value,
+  onto: Value | undefined,
+  options: HeadOptions,
+): DifferentiatedHead {
+  const { builder: b } = context;
+  const { head, normed, targets, extra, sum } = chunkedHead(context, hidden, options, { onto });
+  const [dNormed, gh] = extra;
+  const index = () => b.expand(b.unsqueeze(targets, [1]), gh.shape);
+  return { ...head, normed, dNormed, dWeight: sum && b.scatterElements(sum, index(), gh, 0, 'add') };
+}
+
+function chunkedHead(
+  context: DecoderContext,
+  hidden: Value,
+  options: HeadOptions,
+  gradient?: { onto: Value | undefined },
+) {
+  const { builder: b, config, flavor } = context;
+  const limit = options.headRows ?? headChunkRows(config.vocabSize);
+  const weight = context.weight(headWeight(config));
+  const rows = b.input('loss_rows', 'int64', ['N']);
+  const targetIds = b.input('target_ids', 'int64', ['N']);
+  const inputs = LOSS_INPUTS.map((name) => b.input(name, 'float32', ['N']));
+
+  // C chunks of M rows: C = ceil(N / limit), M = ceil(N / C).
+  const ceilDiv = (a: Value, by: Value) => b.div(b.add(a, b.sub(by, b.int64s([1]))), by);
+  b.defineDim('C', ceilDiv(b.dim('N'), b.int64s([limit])));
+  b.defineDim('M', ceilDiv(b.dim('N'), b.dim('C')));
+  b.defineDim('C*M', b.mul(b.dim('C'), b.dim('M')));
+  b.defineDim('padding', b.sub(b.dim('C*M'), b.dim('N')));
+  const padded = (x: Value) => b.reshape(b.concat([x, b.zeros(x.dtype, ['padding'])], 0), ['C*M']);
+  const chunked = (x: Value) => b.reshape(x, ['C', 'M', ...x.shape.slice(1)]);
+
+  const targets = padded(targetIds);
+  const normed = finalNorm(context, b.gather(hidden, padded(rows))); // (C*M, hidden)
+  const perChunk = [normed, targets, ...inputs.map(padded)].map(chunked);
+  const carried = gradient?.onto === undefined ? [] : [gradient.onto];
+  const loop = b.loop('C', carried, (chunk, [dWeight]) => {
+    const [h, target, ...values] = perChunk.map((x) => b.gather(x, chunk));
+    const logits = multiply(b, flavor, h, weight); // (M, V)
+    const p = b.softmax(logits);
+    const most = b.reduceMax(logits, [1], false);
+    const mostLogProb = b.log(b.reduceMax(p, [1], false));
+    const chosen = b.squeeze(b.gatherElements(logits, b.unsqueeze(target, [1]), 1), [1]);
+    // Differences first: logits can be large where log-probs are close to 0.
+    const logProb = b.add(b.sub(chosen, most), mostLogProb);
+    // sum(p z) as a product of a row and a column, without a pass over [M, V] to hold p z.
+    const mean = b.squeeze(b.matmul(b.unsqueeze(p, [1]), b.unsqueeze(logits, [2])), [1, 2]);
+    const entropy = b.sub(b.sub(most, mean), mostLogProb);
+    const given = Object.fromEntries(LOSS_INPUTS.map((name, i) => [name, values[i]])) as Record<LossInput, Value>;
+    const { losses, ratio } = rowLosses(b, logProb, given);
+    const results = [losses, logProb, entropy, ratio];
+    if (gradient === undefined) return { carried: [], stacked: results };
+
+    const [slope] = gradients(b, b.reduceSum(losses, [0], false), [logProb]);
+    const g = b.unsqueeze(slope, [1]); // (M, 1)
+    const gh = b.mul(g, h);
+    const dNormed = b.mul(g, b.sub(b.gather(weight, target), b.matmul(p, weight)));
+    const product = dWeight === undefined ? [] : [b.gemm(p, gh, dWeight, { transA: true, alpha: -1 })];
+    return { carried: product, stacked: [...results, dNormed, gh] };
+  });
+
+  const [losses, ...perRow] = loop.stacked.map((x) => b.reshape(x, ['C*M', ...x.shape.slice(2)]));
+  const [logProbs, entropy, ratio] = perRow.slice(0, 3).map((x) => b.split(x, ['N', 'padding'], 0)[0]);
+  const head: LossHead = { loss: b.reduceSum(losses, [0], false), logProbs, entropy, ratio };
+  return { head, normed, targets, extra: perRow.slice(3), sum: loop.carried.at(0) };
+}
