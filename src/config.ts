@@ -69,7 +69,7 @@ const modelAndData = {
   data: option(
     z.array(text).min(1),
     FILES,
-    'Text to think about: .txt (one document a file) or .jsonl (column `text`)',
+    'Files of text: .txt, .jsonl, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input',
     {
       path: true,
     },

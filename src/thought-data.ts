@@ -69,7 +69,7 @@ export class ThoughtData {
   /** Documents with at least one position; longer ones are cut to what the model's positions hold beside a thought. */
   read(files: readonly string[]): Promise<TokenizedData> {
     const { positionStrategy, horizon, limit } = this.#settings;
-    return tokenizeDocuments(readDocuments(files, limit), this.tokenizer, {
+    return tokenizeDocuments(readDocuments(files, { limit }), this.tokenizer, {
       maxContextTokens: this.#maxContextTokens + horizon,
       requirement: needsPosition(positionStrategy, { horizon }),
     });

@@ -1,37 +1,30 @@
-import { extname } from 'node:path';
-import { UserError } from '../errors.ts';
-import type { Document, DocumentReader } from './document.ts';
-import { readJsonlFile } from './jsonl-reader.ts';
-import { readTextFile } from './text-reader.ts';
+import { openDataFiles } from './data-files.ts';
+import { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf } from './document.ts';
+import { START } from './row.ts';
 
-/** Reader by file name extension: a new format is a new line here. */
-const READERS: Readonly<Record<string, DocumentReader>> = {
-  '.txt': readTextFile,
-  '.jsonl': readJsonlFile,
-};
-
-function readerOf(path: string): DocumentReader {
-  const extension = extname(path).toLowerCase();
-  if (Object.hasOwn(READERS, extension)) return READERS[extension];
-  const found = extension === '' ? 'a name without an extension' : `"${extension}"`;
-  throw new UserError(
-    `${path}: cannot tell how to read it: expected ${Object.keys(READERS).join(' or ')}, found ${found}`,
-  );
+/** Which documents are read. */
+export interface ReadOptions {
+  /** Stop after this many documents. */
+  limit?: number | undefined;
+  columns?: DocumentColumns;
 }
 
 /**
- * Documents of the files in the order given, read as they are asked for.
- * @param limit stop after this many documents
- * @throws UserError for a file that is missing, empty, of an unknown extension, or malformed (names the line or byte);
+ * Documents of the files (names, patterns, `-`) in the order given, read as they are asked for.
+ * @throws UserError for a file that is missing, empty, of an unknown extension, or malformed (names the row or byte);
  *   unknown extensions of all files are found before the first document is read
  */
-export async function* readDocuments(paths: readonly string[], limit = Infinity): AsyncGenerator<Document> {
-  const readers = paths.map(readerOf);
+export async function* readDocuments(
+  paths: readonly string[],
+  { limit = Infinity, columns = DOCUMENT_COLUMNS }: ReadOptions = {},
+): AsyncGenerator<Document> {
+  const wanted = { text: columns.text, all: Object.values(columns) };
   let count = 0;
-  for (const [i, path] of paths.entries()) {
+  for (const { file, read } of await openDataFiles(paths)) {
     if (count >= limit) return;
-    for await (const document of readers[i](path)) {
-      yield document;
+    for await (const found of read(file, START, wanted)) {
+      if ('problem' in found) throw found.problem;
+      yield documentOf(found.row, columns);
       if (++count >= limit) return;
     }
   }

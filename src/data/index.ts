@@ -1,5 +1,6 @@
-export type { Document, DocumentReader } from './document.ts';
-export { readDocuments } from './documents.ts';
+export { STDIN } from './data-files.ts';
+export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
+export { type ReadOptions, readDocuments } from './documents.ts';
 export { fingerprint } from './fingerprint.ts';
 export { type DataCursor, DataLoader, type LoaderOptions } from './loader.ts';
 export { type PackOptions, packDocuments } from './packing.ts';

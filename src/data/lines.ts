@@ -1,59 +1,50 @@
 import { constants } from 'node:buffer';
-import { createReadStream } from 'node:fs';
 import { UserError } from '../errors.ts';
-import { fileError } from '../file-error.ts';
-import { decodeUtf8 } from './utf8.ts';
+import type { RowPlace } from './row.ts';
+import type { SourceFile } from './source-file.ts';
 
 const NEWLINE = 0x0a;
 
 export interface Line {
-  text: string;
-  /** From 1. */
-  number: number;
+  /** Without its end, which is \n; a \r before it is white space of the line. */
+  bytes: Buffer;
+  /** Of its first byte in the file. */
+  offset: number;
+  /** Behind its end. */
+  next: RowPlace;
 }
 
 /**
- * Lines of a UTF-8 file without their ends (\n or \r\n), read as a stream: memory holds one line.
- * @throws UserError if the file cannot be read, is not UTF-8, or has a line longer than a string can be
+ * Lines of a file from a place on, read as a stream: memory holds one line and a chunk.
+ * @throws UserError if the file cannot be read or has a line longer than a string can be
  */
-export async function* readLines(path: string): AsyncGenerator<Line> {
+export async function* readLines(file: SourceFile, start: RowPlace): AsyncGenerator<Line> {
   let pieces: Buffer[] = [];
   let length = 0; // bytes in `pieces`
-  let offset = 0; // of the line in the file
-  let number = 0;
+  let { row, byte: offset } = start;
   const push = (piece: Buffer) => {
     pieces.push(piece);
     length += piece.length;
     if (length > constants.MAX_STRING_LENGTH) {
-      throw new UserError(`${path}:${number + 1}: a line of more than ${constants.MAX_STRING_LENGTH} bytes`);
+      throw new UserError(`${file.name}:${row + 1}: a line of more than ${constants.MAX_STRING_LENGTH} bytes`);
     }
   };
-  const take = (): Line => {
-    const bytes = Buffer.concat(pieces);
-    number++;
-    const text = decodeUtf8(bytes, path, offset);
+  const take = (endBytes: 0 | 1): Line => {
+    const bytes = pieces.length === 1 ? pieces[0] : Buffer.concat(pieces);
+    const line = { bytes, offset, next: { row: row + 1, byte: offset + length + endBytes } };
+    ({ row, byte: offset } = line.next);
     pieces = [];
     length = 0;
-    return { text: text.endsWith('\r') ? text.slice(0, -1) : text, number };
+    return line;
   };
-  for await (const chunk of chunksOf(path)) {
-    let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
-      push(chunk.subarray(start, end));
-      const size = length + 1;
-      yield take();
-      offset += size;
-      start = end + 1;
+  for await (const chunk of file.chunks(start.byte)) {
+    let from = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, from)) {
+      push(chunk.subarray(from, end));
+      yield take(1);
+      from = end + 1;
     }
-    if (start < chunk.length) push(chunk.subarray(start));
+    if (from < chunk.length) push(chunk.subarray(from));
   }
-  if (length > 0) yield take();
-}
-
-async function* chunksOf(path: string): AsyncGenerator<Buffer> {
-  try {
-    for await (const chunk of createReadStream(path)) yield chunk as Buffer;
-  } catch (thrown) {
-    throw fileError('cannot read', path, thrown);
-  }
+  if (length > 0) yield take(0);
 }

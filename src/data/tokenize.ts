@@ -1,5 +1,6 @@
 import { UserError } from '../errors.ts';
-import { type Document, placeOf } from './document.ts';
+import type { Document } from './document.ts';
+import { placeOf } from './row.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /** A document as tokens. */
@@ -96,7 +97,7 @@ export async function tokenizeDocuments(
   const places = new Map<string, string>();
   let example = '';
   for await (const document of source) {
-    const place = placeOf(document);
+    const place = placeOf(document.source);
     const first = places.get(document.id);
     if (first !== undefined) {
       throw new UserError(

@@ -3,7 +3,7 @@ import { UserError } from '../errors.ts';
 /**
  * Offset of the first byte that does not belong to a well-formed character; `bytes` must not be valid UTF-8 as a whole.
  */
-function firstInvalidByte(bytes: Uint8Array): number {
+export function firstInvalidByte(bytes: Uint8Array): number {
   const decodes = (length: number): string | undefined => {
     try {
       const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

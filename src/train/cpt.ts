@@ -24,7 +24,7 @@ export const openCpt: OpenObjective = async (config, model) => {
   const tokenizer = await loadTokenizer(model.directory);
   checkTokenizerFits(tokenizer, model.config.vocabSize);
   const read = async (files: readonly string[]) => {
-    const { documents } = await tokenizeDocuments(readDocuments(files, config.limit), tokenizer);
+    const { documents } = await tokenizeDocuments(readDocuments(files, { limit: config.limit }), tokenizer);
     const tokens = documents.map((document) => document.tokens);
     const blocks = packDocuments(tokens, { length: config.blockLength, eosId: tokenizer.eosId });
     return { blocks, dataHash: fingerprint(documents) };

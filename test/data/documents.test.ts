@@ -2,6 +2,8 @@ import { writeFileSync } from 'node:fs';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { readDocuments } from '../../src/data/documents.ts';
 import { readLines } from '../../src/data/lines.ts';
+import { type RowPlace, START } from '../../src/data/row.ts';
+import { SourceFile } from '../../src/data/source-file.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
 import { collect } from './fixture.ts';
 
@@ -73,7 +75,7 @@ describe('.jsonl', () => {
 
   it('counts bytes from the start of the file', async () => {
     const content = Buffer.concat([Buffer.from('{"text": "é"}\n{"text": "'), Buffer.from([0xff]), Buffer.from('"}\n')]);
-    await expectError(file('a.jsonl', content), `a.jsonl: byte ${content.indexOf(0xff)} (0xff) is not UTF-8`);
+    await expectError(file('a.jsonl', content), `a.jsonl:2: byte ${content.indexOf(0xff)} (0xff) is not UTF-8`);
   });
 
   it('gives the documents before a bad line', async () => {
@@ -87,20 +89,26 @@ describe('readLines', () => {
   it('joins lines over the chunks of the stream', async () => {
     const lines = Array.from({ length: 300 }, (_, i) => 'é'.repeat((i * 37) % 1500));
     const path = file('long', lines.join('\n'));
-    expect((await collect(readLines(path))).map(({ text }) => text)).toEqual(lines);
+    const textsFrom = async (start: RowPlace) =>
+      (await collect(readLines(new SourceFile(path), start))).map(({ bytes }) => bytes.toString());
+    expect(await textsFrom(START)).toEqual(lines);
+    const places = (await collect(readLines(new SourceFile(path), START))).map(({ next }) => next);
+    for (const at of [0, 7, 150, 298]) expect(await textsFrom(places[at])).toEqual(lines.slice(at + 1));
   });
 });
 
 describe('readDocuments', () => {
   it('goes through files in order, up to a limit', async () => {
     const paths = [file('b.txt', 'b'), file('a.jsonl', '{"text": "1"}\n{"text": "2"}\n{"text": broken')];
-    const texts = (await collect(readDocuments(paths, 3))).map(({ text }) => text);
+    const texts = (await collect(readDocuments(paths, { limit: 3 }))).map(({ text }) => text);
     expect(texts).toEqual(['b', '1', '2']);
   });
 
   it('finds unknown extensions before it reads', async () => {
-    const message = 'a.csv: cannot tell how to read it: expected .txt or .jsonl, found ".csv"';
+    const known = '.txt, .jsonl, .parquet, .arrow, .feather, .txt.gz or .jsonl.gz';
+    const message = `a.csv: cannot tell how to read it: expected ${known}, found ".csv"`;
     await expect(readDocuments([file('a.txt', 'a'), 'a.csv']).next()).rejects.toThrow(message);
-    await expectError('corpus', 'corpus: cannot tell how to read it: expected .txt or .jsonl, found a name without');
+    await expectError('corpus', `corpus: cannot tell how to read it: expected ${known}, found a name without`);
+    await expectError('a.parquet.gz', 'found ".parquet.gz"');
   });
 });

@@ -1,0 +1,111 @@
+import { rmSync } from 'node:fs';
+import { mkdtemp, open, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { extname, isAbsolute, join } from 'node:path';
+import { glob, isDynamicPattern } from 'tinyglobby';
+import { UserError } from '../errors.ts';
+import { errnoOf, fileError } from '../file-error.ts';
+import { readArrowFileRows } from './arrow-reader.ts';
+import { readJsonlRows } from './jsonl-reader.ts';
+import { readParquetRows } from './parquet-reader.ts';
+import type { RowReader } from './row.ts';
+import { SourceFile } from './source-file.ts';
+import { readTextRows } from './text-reader.ts';
+
+/** Standard input, among the names of files. */
+export const STDIN = '-';
+
+/** Reader by file name extension: a new format is a new line here. */
+const READERS: Readonly<Record<string, RowReader>> = {
+  '.txt': readTextRows,
+  '.jsonl': readJsonlRows,
+  '.parquet': readParquetRows,
+  '.arrow': readArrowFileRows,
+  '.feather': readArrowFileRows,
+};
+/** Formats that are read from the start to the end, and so may be compressed. */
+const GZIPPED: readonly string[] = ['.txt', '.jsonl'];
+
+/** A file and how it is read. */
+export interface DataFile {
+  file: SourceFile;
+  read: RowReader;
+}
+
+function readerOf(path: string): RowReader {
+  const name = path.toLowerCase();
+  const gzipped = name.endsWith('.gz');
+  const extension = extname(gzipped ? name.slice(0, -'.gz'.length) : name);
+  if (Object.hasOwn(READERS, extension) && (!gzipped || GZIPPED.includes(extension))) return READERS[extension];
+  const found = extension === '' ? 'a name without an extension' : `"${extension}${gzipped ? '.gz' : ''}"`;
+  const known = Object.keys(READERS).concat(GZIPPED.map((format) => `${format}.gz`));
+  throw new UserError(
+    `${path}: cannot tell how to read it: expected ${known.slice(0, -1).join(', ')} or ${known.at(-1)}, found ${found}`,
+  );
+}
+
+/**
+ * The files that names, patterns (`data/*.jsonl`) and `-` for standard input stand for, in the order given; those of a pattern
+ * in the order of their names.
+ * @throws UserError for a pattern without a match, a format that is not known, a folder, a file given twice
+ */
+export async function openDataFiles(
+  patterns: readonly string[],
+  stdin: AsyncIterable<Uint8Array> = process.stdin,
+): Promise<DataFile[]> {
+  const files: DataFile[] = [];
+  const seen = new Set<string>();
+  for (const pattern of patterns) {
+    for (const path of pattern === STDIN ? [STDIN] : await matchesOf(pattern)) {
+      if (seen.has(path)) throw new UserError(`data ${path}: given twice, also as ${pattern}; name each file once`);
+      seen.add(path);
+      files.push(path === STDIN ? await spool(stdin) : { file: new SourceFile(path), read: readerOf(path) });
+    }
+  }
+  return files;
+}
+
+async function matchesOf(pattern: string): Promise<string[]> {
+  const stats = await stat(pattern).catch((thrown: unknown) => {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw fileError('cannot read', pattern, thrown);
+  });
+  if (stats?.isDirectory() && extname(pattern) === '') {
+    throw new UserError(`data ${pattern}: is a folder; name its files, for example as "${join(pattern, '*.jsonl')}"`);
+  }
+  // A name with brackets in it may also be just that.
+  if (stats !== undefined || !isDynamicPattern(pattern)) return [pattern];
+  const forward = process.platform === 'win32' ? pattern.replaceAll('\\', '/') : pattern;
+  const matches = await glob(forward, { absolute: isAbsolute(pattern), expandDirectories: false });
+  if (matches.length === 0) throw new UserError(`data ${pattern}: no file matches the pattern`);
+  return matches.sort((a, b) => (a < b ? -1 : 1));
+}
+
+/**
+ * Standard input as a file: training goes through its data many times. It is JSONL if it begins with `{`, otherwise one text.
+ * The copy is removed when the process ends.
+ */
+async function spool(stdin: AsyncIterable<Uint8Array>): Promise<DataFile> {
+  const folder = await mkdtemp(join(tmpdir(), 'rlp-ort-stdin-'));
+  const path = join(folder, 'stdin');
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  try {
+    const copy = await open(path, 'wx');
+    try {
+      let start = '';
+      for await (const chunk of stdin) {
+        if (start.trim() === '') start = Buffer.from(chunk.subarray(0, 4096)).toString('utf8');
+        await copy.writeFile(chunk);
+      }
+      const isJsonl = start
+        .replace(/^\ufeff/, '')
+        .trimStart()
+        .startsWith('{');
+      return { file: new SourceFile(path, 'stdin'), read: isJsonl ? readJsonlRows : readTextRows };
+    } finally {
+      await copy.close();
+    }
+  } catch (thrown) {
+    throw fileError('cannot copy standard input to', path, thrown);
+  }
+}

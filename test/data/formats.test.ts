@@ -1,0 +1,200 @@
+import { appendFileSync, copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { parquetMetadata } from 'hyparquet';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { openDataFiles } from '../../src/data/data-files.ts';
+import { readDocuments } from '../../src/data/documents.ts';
+import { type FoundRow, type RowPlace, START } from '../../src/data/row.ts';
+import { temporaryFolder } from '../export/checkpoint-fixture.ts';
+import { goldenPath } from '../golden/golden.ts';
+import { collect } from './fixture.ts';
+
+// What pyarrow wrote (test/golden/make_data.py): one table in every format, and tables with what is wrong.
+const golden = (name: string) => goldenPath('data', name);
+const COLUMNS = ['text', 'id', 'positions', 'prompt', 'response', 'answer', 'messages', 'score', 'kept'];
+const EXPECTED = readFileSync(golden('documents.jsonl'), 'utf8')
+  .trimEnd()
+  .split('\n')
+  .map((line) => JSON.parse(line));
+const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1)/.test(name));
+
+let folder: ReturnType<typeof temporaryFolder>;
+beforeEach(() => {
+  folder = temporaryFolder();
+  return () => folder[Symbol.dispose]();
+});
+
+async function rowsOf(path: string, start: RowPlace = START): Promise<FoundRow[]> {
+  const [{ file, read }] = await openDataFiles([path]);
+  return collect(read(file, start, { text: 'text', all: COLUMNS }));
+}
+const valuesOf = (rows: readonly FoundRow[]) => rows.map((found) => ('row' in found ? found.row.values : undefined));
+
+describe.each(WHOLE)('%s', (name) => {
+  it('gives the rows that pyarrow wrote, nulls, lists and structs included', async () => {
+    const rows = await rowsOf(golden(name));
+    expect(valuesOf(rows)).toEqual(EXPECTED);
+    expect(rows.map((found) => 'row' in found && [found.row.file, found.row.row])).toEqual(
+      EXPECTED.map((_, i) => [golden(name), i + 1]),
+    );
+  });
+
+  it('gives the same rows from every place on', async () => {
+    const rows = await rowsOf(golden(name));
+    for (const [i, { next }] of rows.entries()) expect(await rowsOf(golden(name), next)).toEqual(rows.slice(i + 1));
+  });
+
+  it('gives the documents of the .jsonl', async () => {
+    const without = (documents: readonly { id: string; source: object }[], file: string) =>
+      documents.map(({ source: _, ...rest }) => ({ ...rest, id: rest.id.replace(file, 'FILE') }));
+    const expected = await collect(readDocuments([golden('documents.jsonl')]));
+    expect(expected).toHaveLength(7);
+    const documents = await collect(readDocuments([golden(name)]));
+    expect(without(documents, golden(name))).toEqual(without(expected, golden('documents.jsonl')));
+  });
+});
+
+async function expectError(path: string, message: string | RegExp): Promise<void> {
+  const documents = collect(readDocuments([path]));
+  await expect(documents).rejects.toMatchObject({ name: 'UserError' });
+  await expect(documents).rejects.toThrow(message);
+}
+
+describe('columns', () => {
+  it('are named by the caller', async () => {
+    const columns = { text: 'prompt', id: 'response', positions: 'none' };
+    for (const name of ['zstd.parquet', 'stream.arrow', 'documents.jsonl']) {
+      const [document] = await collect(readDocuments([golden(name)], { columns }));
+      expect(document).toEqual({
+        ...{ id: 'It is 0.', text: 'What is 0 + 0?', source: { file: golden(name), row: 1 } },
+      });
+    }
+  });
+
+  it('that are missing or of another type are an error that says what there is', async () => {
+    const read = (name: string, text: string) =>
+      collect(readDocuments([golden(name)], { columns: { text, id: 'id', positions: 'positions' } }));
+    const all = COLUMNS.map((name) => `"${name}"`).join(', ');
+    for (const name of ['zstd.parquet', 'stream.arrow', 'documents.jsonl']) {
+      await expect(read(name, 'body')).rejects.toThrow(`${name}:1: expected a column "body", found the columns ${all}`);
+      await expect(read(name, 'answer')).rejects.toThrow(`${name}:1: "answer" must be a string, found a number`);
+      await expect(read(name, 'messages')).rejects.toThrow(`${name}:1: "messages" must be a string, found an array`);
+    }
+  });
+
+  it.each(['null.parquet', 'null.feather'])('may have nulls, but a text is no null: %s', async (name) => {
+    await expectError(golden(name), `${name}:2: "text" must be a string, found null`);
+  });
+
+  it.each(['latin1.parquet', 'latin1.feather'])('of text are UTF-8: %s', async (name) => {
+    await expectError(golden(name), `${name}:2: byte 3 of "text" is not UTF-8`);
+  });
+});
+
+describe('files that are cut off or damaged', () => {
+  it.each([
+    ['zstd.parquet', /zstd\.parquet: not a whole Parquet file \(.*PAR1.*\)\. Is the download complete\?/],
+    ['file.arrow', /file\.arrow: not a whole Arrow file.*does not end with a footer/],
+    ['lz4.feather', /lz4\.feather: not a whole Arrow file.*does not end with a footer/],
+    ['stream.arrow', /stream\.arrow: not a whole Arrow file/],
+    ['documents.jsonl.gz', /documents\.jsonl\.gz: cannot be decompressed after byte \d+ .*unexpected end of file/],
+  ])('%s', async (name, message) => {
+    for (const kept of [0.3, 0.8]) {
+      copyFileSync(golden(name), folder.in(name));
+      truncateSync(folder.in(name), Math.floor(readFileSync(golden(name)).length * kept));
+      await expectError(folder.in(name), message);
+    }
+  });
+
+  it.each([
+    ['a.parquet', 'not a whole Parquet file (it is empty)'],
+    ['a.arrow', 'not a whole Arrow file'],
+    ['a.txt.gz', 'a.txt.gz'],
+  ])('%s without a byte', async (name, message) => {
+    writeFileSync(folder.in(name), '');
+    await expectError(folder.in(name), message);
+  });
+
+  it.each(['a.parquet', 'a.arrow', 'a.feather'])('%s that is something else', async (name) => {
+    writeFileSync(
+      folder.in(name),
+      'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22ee\n',
+    );
+    await expectError(folder.in(name), /a\.\w+: not a whole (Parquet|Arrow) file/);
+  });
+
+  it('lose the rows of a row group that is damaged, and no others', async () => {
+    const bytes = readFileSync(golden('zstd.parquet'));
+    const { row_groups: groups } = parquetMetadata(bytes);
+    const [text] = groups[1].columns;
+    const at = Number(text.meta_data?.dictionary_page_offset);
+    bytes.fill(0xff, at, at + 40);
+    writeFileSync(folder.in('a.parquet'), bytes);
+    const rows = await rowsOf(folder.in('a.parquet'));
+    const bad = rows.filter((found) => 'problem' in found);
+    expect(bad).toHaveLength(1);
+    expect(bad[0]).toMatchObject({ rows: 3, next: { row: 6 } });
+    expect('problem' in bad[0] && bad[0].problem.message).toMatch(/a\.parquet: rows 4 to 6 cannot be decoded/);
+    expect(valuesOf(rows).filter((values) => values !== undefined)).toEqual([...EXPECTED.slice(0, 3), EXPECTED[6]]);
+  });
+});
+
+describe('a file that changes while it is read', () => {
+  const lines = Array.from({ length: 60_000 }, (_, i) => `{"text":"this is line ${i}"}\n`).join(''); // over 1 MiB
+
+  it.each([
+    ['by growing', (path: string) => appendFileSync(path, '{"text":"new"}\n'), /it had \d+ bytes, now it has \d+/],
+    ['by being written over', (path: string) => writeFileSync(path, lines), /it was written to or replaced/],
+    ['by being cut', (path: string) => truncateSync(path, 10), /now it has 10\)/],
+  ])('%s is named', async (_how, change, message) => {
+    const path = folder.in('log.jsonl');
+    writeFileSync(path, lines);
+    const documents = readDocuments([path]);
+    await documents.next();
+    change(path);
+    const rest = collect(documents);
+    await expect(rest).rejects.toMatchObject({ name: 'UserError' });
+    await expect(rest).rejects.toThrow(/log\.jsonl: changed while it was read/);
+    await expect(rest).rejects.toThrow(message);
+  });
+});
+
+describe('openDataFiles', () => {
+  const names = async (...patterns: string[]) => (await openDataFiles(patterns)).map(({ file }) => file.name);
+
+  it('takes patterns, each in the order of its names', async () => {
+    for (const name of ['b.jsonl', 'a.jsonl', 'c.txt', 'x[1].txt']) writeFileSync(folder.in(name), 'x');
+    expect(await names(folder.in('*.jsonl'))).toEqual([folder.in('a.jsonl'), folder.in('b.jsonl')]);
+    expect(await names(folder.in('{c,b}.*'), folder.in('a.jsonl'))).toEqual(
+      ['b.jsonl', 'c.txt', 'a.jsonl'].map((name) => folder.in(name)),
+    );
+    // A name that looks like a pattern and is there is a name.
+    expect(await names(folder.in('x[1].txt'))).toEqual([folder.in('x[1].txt')]);
+    const relative = await names('test/golden/data/*.feather');
+    expect(relative).toContain('test/golden/data/lz4.feather');
+  });
+
+  it('refuses patterns without a match, folders, and files given twice', async () => {
+    await expect(names(folder.in('*.txt'))).rejects.toThrow(/data .*\*\.txt: no file matches the pattern/);
+    await expect(names(folder.path)).rejects.toThrow(/is a folder; name its files, for example as ".*\*\.jsonl"/);
+    writeFileSync(folder.in('a.txt'), 'x');
+    await expect(names(folder.in('a.txt'), folder.in('*.txt'))).rejects.toThrow(
+      /a\.txt: given twice, also as .*\*\.txt/,
+    );
+  });
+
+  async function fromStdin(...pieces: string[]) {
+    const stdin = (async function* () {
+      for (const piece of pieces) yield Buffer.from(piece);
+    })();
+    const [{ file, read }] = await openDataFiles(['-'], stdin);
+    return collect(read(file, START, { text: 'text', all: ['text'] }));
+  }
+
+  it('reads standard input: JSONL if it begins with {, otherwise one text', async () => {
+    expect(valuesOf(await fromStdin('\n {"te', 'xt":"a"}\n{"text":"b"}'))).toEqual([{ text: 'a' }, { text: 'b' }]);
+    expect(await fromStdin('A text\n', '{and its end}')).toMatchObject([
+      { row: { file: 'stdin', row: 1, values: { text: 'A text\n{and its end}' } } },
+    ]);
+    expect(await fromStdin()).toMatchObject([{ problem: { message: 'stdin: the file is empty' } }]);
+  });
+});
