@@ -85,9 +85,15 @@ const thoughtOptions = {
   }),
   positions: option(count.default(1), THOUGHTS, 'Positions per document (K) where the model thinks'),
   positionStrategy: option(
-    z.enum(['uniform', 'column', 'every']).default('uniform'),
+    z.enum(['uniform', 'column', 'every', 'entropy', 'surprise']).default('uniform'),
     THOUGHTS,
-    'uniform: K at random; column: those that the data lists (column `positions`); every: all',
+    'uniform: K at random; column: those that the data lists (column `positions`); every: each --position-stride-th; ' +
+      'entropy, surprise: the K where the baseline is least certain, or most wrong',
+  ),
+  positionStride: option(
+    count.default(1),
+    THOUGHTS,
+    'Tokens from one position to the next under --position-strategy every',
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
@@ -118,6 +124,12 @@ const thoughtOptions = {
     THOUGHTS,
     'Sample among tokens at least this fraction as likely as the likeliest; 0 for all',
   ),
+  prompt: option(
+    text.default('none'),
+    THOUGHTS,
+    'Text put before every document: none, instruction (to think, then to continue; our wording), or the text itself',
+  ),
+  baselinePrompt: option(flag, THOUGHTS, 'The no-think score is taken with the prompt, too'),
   thinkOpen: option(text.default('<think>'), THOUGHTS, 'Text that opens a thought'),
   thinkClose: option(text.default('</think>'), THOUGHTS, 'Text that closes a thought'),
   seed: option(z.int().min(0).default(0), RUN, 'Same seed, same thoughts, whatever the batching and the threads'),

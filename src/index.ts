@@ -131,6 +131,8 @@ export {
   informationGain,
   type NoThinkScorer,
   noThinkLogProbs,
+  type PositionScore,
+  positionScores,
   type RewardedGroup,
   type RewardMetrics,
   type RewardOptions,

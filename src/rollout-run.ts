@@ -6,8 +6,15 @@ import { RunError } from './errors.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
-import { Baseline, type BaselineRequest, type NoThinkScorer, noThinkLogProbs } from './reward/index.ts';
-import { type DocumentRollouts, type RolloutDocument, RolloutEngine } from './rollout/index.ts';
+import {
+  Baseline,
+  type BaselineRequest,
+  type NoThinkScorer,
+  noThinkLogProbs,
+  type PositionScore,
+  positionScores,
+} from './reward/index.ts';
+import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
 import { type SessionOptions, Value } from './runtime/index.ts';
 import { payThoughts, toRecords } from './thinking.ts';
 import { ThoughtData } from './thought-data.ts';
@@ -47,7 +54,6 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
   const { documents: tokenized, skipped, truncated } = await data.read(config.data);
-  const documents = tokenized.map((document) => data.withPositions(document, config.step));
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
   const { device, threads, out: _out, ...recorded } = config;
   const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: fingerprint(tokenized) };
@@ -60,11 +66,21 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
     // A batch of the file is a batch of documents, so what is there says where to go on.
-    const first = Math.min(writer.batches * config.documentsPerBatch, documents.length);
-    const rollouts = engine.generate(documents.slice(first), data.rolloutOptions(config.step));
-    const totals = await writeRollouts({ config, hooks, writer, data, baseline, documents, first, rollouts });
+    const first = Math.min(writer.batches * config.documentsPerBatch, tokenized.length);
+    const documents = data.place(tokenized.slice(first), config.step, scorer.positionScores);
+    const rollouts = engine.generate(documents, data.rolloutOptions(config.step));
+    const totals = await writeRollouts({
+      config,
+      hooks,
+      writer,
+      data,
+      baseline,
+      total: tokenized.length,
+      first,
+      rollouts,
+    });
     await writer.finish();
-    return { out: config.out, documents: documents.length - first, skipped, truncated, ...totals };
+    return { out: config.out, documents: tokenized.length - first, skipped, truncated, ...totals };
   });
 }
 
@@ -92,6 +108,9 @@ class SelfScorer implements NoThinkScorer, Disposable {
     return noThinkLogProbs((batch) => this.#model.run(batch, this.#weights), requests, horizon, SCORE_TOKENS);
   }
 
+  positionScores = (documents: readonly ArrayLike<number>[], kind: PositionScore): Promise<Float32Array[]> =>
+    positionScores((batch) => this.#model.run(batch, this.#weights), documents, kind, SCORE_TOKENS);
+
   [Symbol.dispose](): void {
     this.#model.dispose();
     for (const value of this.#weights.values()) value.dispose();
@@ -104,8 +123,8 @@ interface WriteInput {
   writer: RolloutWriter;
   data: ThoughtData;
   baseline: Baseline;
-  /** All documents; the first `first` are in the file. */
-  documents: readonly RolloutDocument[];
+  /** Documents in all; the first `first` are in the file. */
+  total: number;
   first: number;
   /** Of the others, in their order. */
   rollouts: AsyncIterable<DocumentRollouts>;
@@ -115,7 +134,7 @@ interface WriteInput {
 async function writeRollouts(
   input: WriteInput,
 ): Promise<Omit<RolloutSummary, 'out' | 'documents' | 'skipped' | 'truncated'>> {
-  const { config, hooks, writer, data, baseline, documents, first } = input;
+  const { config, hooks, writer, data, baseline, total, first } = input;
   const start = performance.now();
   const totals = { rows: 0, reward: 0, reasoned: 0, noThink: 0, tokens: 0 };
   const batch: DocumentRollouts[] = [];
@@ -126,13 +145,13 @@ async function writeRollouts(
       ...(totals.rows > 0 && { reward: totals.reward / totals.rows }),
       ...(totals.tokens > 0 && { 'tokens/s': (1000 * totals.tokens) / (performance.now() - start) }),
     };
-    hooks.onProgress?.({ stage: 'rollout', done, total: documents.length, unit: 'documents', figures });
+    hooks.onProgress?.({ stage: 'rollout', done, total, unit: 'documents', figures });
   };
   report();
   // An interruption finishes the batch, so that its thoughts are kept: what is not in the file is thought again.
   const stopIfInterrupted = () => {
-    if (!hooks.signal?.aborted || kept === documents.length) return;
-    const where = kept > 0 ? `; ${kept} of ${documents.length} documents are kept in ${partialPath(config.out)}` : '';
+    if (!hooks.signal?.aborted || kept === total) return;
+    const where = kept > 0 ? `; ${kept} of ${total} documents are kept in ${partialPath(config.out)}` : '';
     throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
   };
   stopIfInterrupted();
@@ -140,7 +159,7 @@ async function writeRollouts(
     batch.push(rollouts);
     done++;
     totals.tokens += rollouts.thoughts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    if (batch.length < config.documentsPerBatch && done < documents.length) {
+    if (batch.length < config.documentsPerBatch && done < total) {
       report();
       continue;
     }

@@ -13,6 +13,8 @@ import {
 } from './data/index.ts';
 import { UserError } from './errors.ts';
 import type { OpenModel } from './model-directory.ts';
+import { promptText } from './prompt.ts';
+import type { PositionScore } from './reward/index.ts';
 import { BranchRow, type RolloutDocument, type RolloutOptions } from './rollout/index.ts';
 
 /** Settings of rollout and train that say where and how to think. */
@@ -20,12 +22,15 @@ export interface ThoughtSettings {
   groupSize: number;
   positions: number;
   positionStrategy: PositionStrategy;
+  positionStride: number;
   maxThoughtTokens: number;
   horizon: number;
   temperature: number;
   topK: number;
   topP: number;
   minP: number;
+  /** 'none', 'instruction', or the text itself. */
+  prompt: string;
   thinkOpen: string;
   thinkClose: string;
   seed: number;
@@ -39,6 +44,7 @@ export class ThoughtData {
   readonly tokenizer: Tokenizer;
   readonly #settings: ThoughtSettings;
   readonly #think: ThinkTokens;
+  readonly #prompt: Int32Array;
   readonly #maxContextTokens: number;
 
   private constructor(tokenizer: Tokenizer, settings: ThoughtSettings, maxPositions: number) {
@@ -46,11 +52,13 @@ export class ThoughtData {
     this.#settings = settings;
     this.#think = tokenizer.thinkTokens(settings.thinkOpen, settings.thinkClose);
     const { maxThoughtTokens, horizon } = settings;
-    this.#maxContextTokens = maxPositions - BranchRow.capacity({ ...this.#think, maxThoughtTokens }, horizon);
+    this.#prompt = tokenizer.encode(promptText(settings.prompt, settings.thinkOpen, settings.thinkClose));
+    this.#maxContextTokens =
+      maxPositions - this.#prompt.length - BranchRow.capacity({ ...this.#think, maxThoughtTokens }, horizon);
     if (this.#maxContextTokens < 1) {
       throw new UserError(
-        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters and --horizon ${horizon} this leaves no room for text ` +
-          `in the model's ${maxPositions} positions; choose a smaller one`,
+        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${this.#prompt.length > 0 ? `, ${this.#prompt.length} tokens of --prompt` : ''} ` +
+          `and --horizon ${horizon} this leaves no room for text in the model's ${maxPositions} positions; choose a smaller one`,
       );
     }
   }
@@ -75,11 +83,59 @@ export class ThoughtData {
     });
   }
 
-  /** The positions at which to think in a step. */
-  withPositions(document: TokenizedDocument, step: number): RolloutDocument {
-    const { positionStrategy, positions: count, horizon, seed } = this.#settings;
-    const positions = choosePositions(positionStrategy, document, { count, horizon, seed, step });
-    return { id: document.id, tokens: document.tokens, positions };
+  /** What positions are chosen by, where a forward pass has to tell. */
+  get positionScore(): PositionScore | undefined {
+    const { positionStrategy } = this.#settings;
+    return positionStrategy === 'entropy' || positionStrategy === 'surprise' ? positionStrategy : undefined;
+  }
+
+  /**
+   * A document behind the prompt, and the positions at which to think in a step.
+   * @param scores of `positionScore`, [tokens of the document]; without them such positions are uniform ones, as an evaluation
+   *   wants them, whose positions must not depend on the weights
+   */
+  withPositions(document: TokenizedDocument, step: number, scores?: ArrayLike<number>): RolloutDocument {
+    const { positionStrategy, positions: count, positionStride: stride, horizon, seed } = this.#settings;
+    const strategy = this.positionScore !== undefined && scores === undefined ? 'uniform' : positionStrategy;
+    const positions = choosePositions(strategy, document, { count, stride, horizon, seed, step, scores });
+    const { id, tokens } = document;
+    const promptTokens = this.#prompt.length;
+    if (promptTokens === 0) return { id, tokens, positions };
+    return {
+      id,
+      tokens: Int32Array.from([...this.#prompt, ...tokens]),
+      positions: positions.map((position) => position + promptTokens),
+      promptTokens,
+    };
+  }
+
+  /**
+   * Documents with their positions, in their order, as they are asked for. Where a forward pass has to tell the positions, it
+   * is run for `batchSize` documents at a time.
+   */
+  async *place(
+    documents: Iterable<TokenizedDocument> | AsyncIterable<TokenizedDocument>,
+    step: number,
+    score: (documents: readonly ArrayLike<number>[], kind: PositionScore) => Promise<Float32Array[]>,
+  ): AsyncGenerator<RolloutDocument> {
+    const kind = this.positionScore;
+    let batch: TokenizedDocument[] = [];
+    const placed = async () => {
+      const scores =
+        kind &&
+        (await score(
+          batch.map(({ tokens }) => tokens),
+          kind,
+        ));
+      const ready = batch.map((document, i) => this.withPositions(document, step, scores?.[i]));
+      batch = [];
+      return ready;
+    };
+    for await (const document of documents) {
+      batch.push(document);
+      if (batch.length === this.#settings.documentsPerBatch) yield* await placed();
+    }
+    yield* await placed();
   }
 
   rolloutOptions(step: number): RolloutOptions {

@@ -1,4 +1,4 @@
-import { UserError } from '../errors.ts';
+import { internal, UserError } from '../errors.ts';
 import { Random, type Seed } from '../random.ts';
 import type { Requirement, TokenizedDocument } from './tokenize.ts';
 
@@ -7,8 +7,10 @@ import type { Requirement, TokenizedDocument } from './tokenize.ts';
  * - uniform: `count` distinct positions, each set equally likely (the paper: count 1)
  * - column: all positions that the data lists
  * - every: each `stride`-th position from `minContext` on
+ * - entropy: the `count` at which the model is least certain of the next token
+ * - surprise: the `count` whose token the model least expects; unlike the others it looks at what is to be predicted
  */
-export type PositionStrategy = 'uniform' | 'column' | 'every';
+export type PositionStrategy = 'uniform' | 'column' | 'every' | 'entropy' | 'surprise';
 
 /** A position t is the index of the first target token: minContext <= t and t + horizon <= tokens of the document. */
 export interface PositionRules {
@@ -23,10 +25,12 @@ export interface PositionOptions extends PositionRules {
   seed: Seed;
   /** Training step: another step, other uniform positions. */
   step: number;
-  /** K of 'uniform'; documents with fewer possible positions give all they have. Default 1. */
+  /** K of 'uniform', 'entropy' and 'surprise'; documents with fewer possible positions give all they have. Default 1. */
   count?: number;
   /** Of 'every'; default 1. */
   stride?: number;
+  /** Of 'entropy' and 'surprise': what the strategy goes by at each position, [tokens], nats. */
+  scores?: ArrayLike<number>;
 }
 
 /** First and last possible position; first > last where there is none. */
@@ -49,6 +53,7 @@ export function choosePositions(
   const [first, last] = range(document, options);
   if (strategy === 'column') return listedWithin(document, first, last);
   if (strategy === 'uniform') return uniformPositions(first, last, document.id, options);
+  if (strategy === 'entropy' || strategy === 'surprise') return highestPositions(first, last, options);
   const stride = options.stride ?? 1;
   return Array.from({ length: Math.max(0, Math.floor((last - first) / stride) + 1) }, (_, i) => first + i * stride);
 }
@@ -61,6 +66,14 @@ function listedWithin({ id, listedPositions }: TokenizedDocument, first: number,
     );
   }
   return listedPositions.filter((t) => t >= first && t <= last);
+}
+
+/** The `count` highest; of equal ones the first. */
+function highestPositions(first: number, last: number, { scores, count = 1 }: PositionOptions): number[] {
+  if (scores === undefined) throw internal('positions by score without scores');
+  const possible = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
+  const highest = possible.sort((a, b) => scores[b] - scores[a] || a - b).slice(0, count);
+  return highest.sort((a, b) => a - b);
 }
 
 /** Floyd's sampling without replacement (Bentley and Floyd, CACM 30(9), 1987): `count` draws whatever the range. */

@@ -18,6 +18,7 @@ export { type AdvantageOptions, groupAdvantages, type RewardedGroup } from './gr
 export { type HorizonReduction, informationGain, score } from './information-gain.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
 export type { AdvantageGroup } from './pooling.ts';
+export { type MeasureBatch, type PositionScore, positionScores } from './position-scores.ts';
 export type { RewardSign } from './reward-sign.ts';
 export { standardDeviation, ZERO_STD } from './spread.ts';
 export { type UnclosedThoughts, unclosedRule } from './unclosed.ts';

@@ -2,7 +2,14 @@ import { RolloutWriter } from '../arrow.ts';
 import { trainOptionsSchema } from '../config.ts';
 import { recordedSettings } from '../config-resolve.ts';
 import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from '../data/index.ts';
-import { Baseline, type BaselineState, type NoThinkScorer, noThinkLogProbs } from '../reward/index.ts';
+import {
+  Baseline,
+  type BaselineState,
+  type NoThinkScorer,
+  noThinkLogProbs,
+  type PositionScore,
+  positionScores,
+} from '../reward/index.ts';
 import {
   type DocumentRollouts,
   type RolloutDocument,
@@ -60,6 +67,10 @@ function rlpObjective(
   });
   const options =
     config.baseline === 'ema' ? { kind: config.baseline, tau: config.emaDecay } : { kind: config.baseline };
+  const scorePositions = (documents: readonly ArrayLike<number>[], kind: PositionScore) => {
+    const weights = config.baseline === 'none' ? 'weights' : 'ema';
+    return positionScores((batch) => session.runEvalStep(batch, weights), documents, kind, SCORE_TOKENS);
+  };
   let baseline = new Baseline(options, scorer('ema'));
   let policyVersion = 0;
   const payOptions: PayOptions = {
@@ -71,9 +82,8 @@ function rlpObjective(
     emaDecay: baseline.emaDecay,
 
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
-      const chosen = loader
-        .nextBatch(config.documentsPerStep)
-        .map((document) => thoughts.withPositions(document, step));
+      const batch = loader.nextBatch(config.documentsPerStep);
+      const chosen = await times.time('score', () => all(thoughts.place(batch, step, scorePositions)));
       const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
       const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, payOptions));
       const versions = { step, policyVersion, baselineVersion: baseline.version };
@@ -133,6 +143,12 @@ async function think(
   const rollouts: DocumentRollouts[] = [];
   for await (const rollout of engine.generate(documents, { ...options, signal: hooks.signal })) rollouts.push(rollout);
   return rollouts;
+}
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
 }
 
 const sampledTokens = (rollouts: readonly DocumentRollouts[]): number =>

@@ -29,7 +29,7 @@ const THINKING: [flag: string, value: string, problem: string][] = [
   ['slots', '0', 'must be a whole number, at least 1'],
   ['documents-per-batch', '0', 'must be a whole number, at least 1'],
   ['device', 'tpu', 'must be cpu, cuda or cuda:N'],
-  ['position-strategy', 'all', 'must be one of uniform, column, every'],
+  ['position-strategy', 'all', 'must be one of uniform, column, every, entropy, surprise'],
 ];
 
 const TRAINING: [flag: string, value: string, problem: string][] = [

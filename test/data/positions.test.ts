@@ -71,6 +71,24 @@ describe('column', () => {
   });
 });
 
+describe('entropy and surprise', () => {
+  const scores = [9, 1, 5, 2, 5, 3, 8];
+  it.each(['entropy', 'surprise'] as const)(
+    '%s takes the highest scores, of equal ones the first, in order',
+    (strategy) => {
+      const choose = (count: number, rest = {}) =>
+        choosePositions(strategy, document(7), options({ scores, count, ...rest }));
+      expect(choose(1)).toEqual([6]);
+      expect(choose(2)).toEqual([2, 6]);
+      expect(choose(3, { horizon: 2 })).toEqual([2, 4, 5]);
+      expect(choose(2, { minContext: 5 })).toEqual([5, 6]);
+      expect(choose(9)).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(choose(1, { horizon: 7 })).toEqual([]);
+      expect(() => choosePositions(strategy, document(7), options())).toThrow('internal: positions by score without');
+    },
+  );
+});
+
 describe('needsPosition', () => {
   it('holds exactly where a position can be chosen', () => {
     for (const strategy of ['uniform', 'column', 'every'] as const) {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
 import { type TrainConfig, trainSchema } from '../../src/config.ts';
+import { instruction } from '../../src/prompt.ts';
 import type { RolloutRecord } from '../../src/records.ts';
 import { type MetricsRow, readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
@@ -130,6 +131,51 @@ describe('several updates a step', () => {
     for (const name of ['loss', 'kl', 'num_tokens', 'next_token_loss', 'ema_distance']) {
       expect(figure(rows, name), name).toEqual(figure(whole.rows, name));
     }
+  });
+});
+
+describe('where the thoughts stand', () => {
+  it.each(['entropy', 'surprise'] as const)(
+    'positions by %s are those of the weights, whatever the batch',
+    async (positionStrategy) => {
+      const one = await trained({ steps: 1, positionStrategy, documentsPerBatch: 1 });
+      const three = await trained({ steps: 1, positionStrategy, documentsPerBatch: 3 });
+      const other = await trained({
+        steps: 1,
+        positionStrategy: positionStrategy === 'entropy' ? 'surprise' : 'entropy',
+      });
+      const positions = ({ thoughts }: Trained) =>
+        thoughts.map(({ documentId, position }) => `${documentId}/${position}`);
+      expect(positions(three)).toEqual(positions(one));
+      expect(positions(other)).not.toEqual(positions(one));
+    },
+  );
+
+  it('every n-th position', async () => {
+    const { thoughts } = await trained({ steps: 1, positionStrategy: 'every', positionStride: 7 });
+    for (const { position } of thoughts) expect(position % 7).toBe(1);
+  });
+
+  it('a prompt changes what is thought, not where, and is no part of the record; the baseline sees it when asked to', async () => {
+    const plain = await trained({ steps: 1 });
+    const prompted = await trained({ steps: 1, prompt: 'Think! ' });
+    const both = await trained({ steps: 1, prompt: 'Think! ', baselinePrompt: true });
+    const place = ({ documentId, position, context, targetTokens }: RolloutRecord) =>
+      JSON.stringify({ documentId, position, context, targetTokens: [...targetTokens] });
+    expect(prompted.thoughts.map(place)).toEqual(plain.thoughts.map(place));
+    const scores = (name: 'reasonedLogProbs' | 'baselineLogProbs', { thoughts }: Trained) =>
+      thoughts.map((row) => row[name][0]);
+    expect(scores('reasonedLogProbs', prompted)).not.toEqual(scores('reasonedLogProbs', plain));
+    expect(scores('baselineLogProbs', prompted)).toEqual(scores('baselineLogProbs', plain));
+    expect(scores('baselineLogProbs', both)).not.toEqual(scores('baselineLogProbs', plain));
+    expect(both.weights.equals(prompted.weights)).toBe(true); // the baseline cancels
+  });
+
+  it('the instruction names the delimiters, and the log-probs of training are those of the rollout', async () => {
+    const { rows, weights } = await trained({ prompt: 'instruction', nextTokenCoefficient: 0.1 });
+    const { weights: own } = await trained({ prompt: instruction('<think>', '</think>'), nextTokenCoefficient: 0.1 });
+    expect(own.equals(weights)).toBe(true);
+    for (const row of rows) expect(row['sampling/sampling_logp_difference/max']).toBeLessThan(1e-4);
   });
 });
 

@@ -1,0 +1,13 @@
+/**
+ * The instruction before the text that `--prompt instruction` stands for. RLP's authors put one there (arXiv 2510.01265); the
+ * wording is ours. It ends with a blank line, behind which the text begins.
+ */
+export const instruction = (open: string, close: string): string =>
+  `You continue texts. You are given the beginning of one. Think first, briefly and between ${open} and ${close}, about ` +
+  'what comes next and why; then go on with the text itself, in the same style and without a comment.\n\n';
+
+/** Text before every document: none, our instruction, or the text as it is given. */
+export function promptText(setting: string, open: string, close: string): string {
+  if (setting === 'none') return '';
+  return setting === 'instruction' ? instruction(open, close) : setting;
+}
