@@ -269,7 +269,15 @@ const runOptions = {
   evalData: option(z.array(text).min(1).optional(), FILES, 'Held-out text, same formats as --data', { path: true }),
   evalEvery: option(count.default(50), RUN, 'Steps between evaluations on --eval-data; also before and after'),
   checkpointEvery: option(z.int().min(0).default(50), RUN, 'Steps between checkpoints; 0: only after the last step'),
-  resume: option(flag, RUN, 'Continue the run in --run from its newest checkpoint', { callOnly: true }),
+  keepCheckpoints: option(count.optional(), RUN, 'Checkpoints to keep: the newest ones; older ones are removed', {
+    defaultText: 'all',
+  }),
+  checkpointDtype: option(
+    z.enum(['source', 'float32', 'bfloat16', 'float16']).default('source'),
+    RUN,
+    "Type of a checkpoint's weights, source: as in --model; a resume goes on from float32 whatever this says",
+  ),
+  resume: option(flag, RUN, 'Continue the run in --run from its newest whole checkpoint', { callOnly: true }),
   config: option(text.optional(), FILES, 'YAML file of settings; flags go before it', { path: true, callOnly: true }),
   dryRun: option(flag, OUTPUT, 'Print the resolved settings and stop', { callOnly: true }),
 };

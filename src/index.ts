@@ -172,6 +172,7 @@ export {
   Value,
 } from './runtime/index.ts';
 export { loadTrainingCheckpoint, saveTrainingCheckpoint, type TrainingCheckpoint } from './train/checkpoint.ts';
+export { type FailedStep, loadFailedStep } from './train/failed-step.ts';
 export { type TrainSummary, train } from './train/train.ts';
 export {
   buildTreeBatch,

@@ -14,6 +14,8 @@ export interface Progress {
 /** What the long calls of the library take besides their settings. */
 export interface RunHooks {
   onProgress?: (progress: Progress) => void;
+  /** What the user should know and nobody has to act on now: a whole sentence. */
+  onNotice?: (message: string) => void;
   /**
    * Aborted: a rollout finishes the batch of documents in flight, training gives up the step in flight, which a resume takes
    * again; then reject with a RunError that says how to continue. A call that has no more to do resolves.

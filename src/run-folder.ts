@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type TrainConfig, trainOptionsSchema } from './config.ts';
 import { type Layer, readSettingsFile, settingsToYaml, storedSettings } from './config-resolve.ts';
@@ -18,6 +18,9 @@ const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
 
 /** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
 export type MetricsRow = { step: number } & Record<string, number | string | boolean | null>;
+
+/** A checkpoint that lacks a file, or has other bytes in one than were written; a resume takes the one before it. */
+export class DamagedCheckpoint extends UserError {}
 
 /** A checkpoint of a run. */
 export interface SavedCheckpoint {
@@ -107,6 +110,7 @@ export async function readMetrics(path: string): Promise<MetricsRow[]> {
  *     events.out.tfevents.*      the same figures for TensorBoard; a resume begins another file
  *     rollouts/step-000001.arrow thoughts of a step
  *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished
+ *     failed/step-000007/        what a step was given whose loss or gradient was not finite
  *     lock                       while a process works on it
  *
  * Steps count from 1; step 0 stands for the model the run starts from.
@@ -161,25 +165,36 @@ export class RunFolder implements AsyncDisposable {
   /**
    * Opens a run to go on after its newest whole checkpoint (undefined: it had none, start over). What was written after
    * that checkpoint, metrics and rollouts of the steps to be taken again, is removed, and what a crash left half written.
+   * Damaged checkpoints are set aside as `step-000050.damaged`, with a message for each.
    *
-   * @param restore takes the checkpoint over; if it throws, the folder stays as it was
+   * @param restore takes a checkpoint over; DamagedCheckpoint: the one before it is tried; another error: the folder stays
+   *   as it was
+   * @throws DamagedCheckpoint if there are checkpoints, but none is whole
    */
   static async resume(
     config: TrainConfig,
     restore: (checkpoint: SavedCheckpoint) => Promise<void> = async () => {},
-  ): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined }> {
+  ): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined; damaged: string[] }> {
     const path = config.run;
     await readRunSettings(path);
     let checkpoint: SavedCheckpoint | undefined;
+    let damaged: { path: string; message: string }[] = [];
     const folder = await RunFolder.#open(path, async () => {
-      checkpoint = await newestCheckpoint(path);
-      if (checkpoint !== undefined) await restore(checkpoint);
+      ({ checkpoint, damaged } = await newestWhole(path, restore));
+      for (const { path: folder } of damaged) {
+        await rm(`${folder}.damaged`, { recursive: true, force: true });
+        await rename(folder, `${folder}.damaged`);
+      }
       const lastStep = checkpoint?.step ?? -1;
       await forgetAfter(path, lastStep);
       await replaceFile(join(path, CONFIG), configText(config));
       return lastStep + 1;
     });
-    return { folder, checkpoint };
+    return {
+      folder,
+      checkpoint,
+      damaged: damaged.map(({ path, message }) => `${message}: set aside as ${path}.damaged`),
+    };
   }
 
   /** Appends figures to metrics.jsonl and, those that are numbers, to TensorBoard's file; waits until they are on disk. */
@@ -198,6 +213,24 @@ export class RunFolder implements AsyncDisposable {
   /** Where the checkpoint after `step` optimizer steps belongs. Its writer makes the folder all at once. */
   checkpointPath(step: number): string {
     return join(this.path, 'checkpoints', stepName(step));
+  }
+
+  /** Removes all but the newest `count` checkpoints. Killed meanwhile, it leaves none that looks whole and is not. */
+  async keepCheckpoints(count: number): Promise<void> {
+    for (const { path } of (await listCheckpoints(this.path)).slice(0, -count)) {
+      try {
+        const removed = `${path}.partial-removed`;
+        await rename(path, removed);
+        await rm(removed, { recursive: true });
+      } catch (thrown) {
+        throw fileError('cannot remove', path, thrown);
+      }
+    }
+  }
+
+  /** Where a step belongs whose loss or gradient was not finite. */
+  failedStepPath(step: number): string {
+    return join(this.path, 'failed', stepName(step));
   }
 
   /** Where the thoughts of a step belong. */
@@ -220,6 +253,27 @@ const numbersOf = (figures: Readonly<Record<string, unknown>>): Record<string, n
   Object.fromEntries(
     Object.entries(figures).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
   );
+
+/** The newest checkpoint that `restore` takes, and the damaged ones that came before it. */
+async function newestWhole(path: string, restore: (checkpoint: SavedCheckpoint) => Promise<void>) {
+  const damaged: { path: string; message: string }[] = [];
+  for (const checkpoint of (await listCheckpoints(path)).reverse()) {
+    try {
+      await restore(checkpoint);
+      return { checkpoint, damaged };
+    } catch (thrown) {
+      if (!(thrown instanceof DamagedCheckpoint)) throw thrown;
+      damaged.push({ path: checkpoint.path, message: thrown.message });
+    }
+  }
+  if (damaged.length > 0) {
+    const found = damaged.map(({ message }) => message).join('\n  ');
+    throw new DamagedCheckpoint(
+      `run ${path}: none of its checkpoints is whole:\n  ${found}\nput the files back, or start a new run`,
+    );
+  }
+  return { checkpoint: undefined, damaged };
+}
 
 /** Removes what a run wrote after a step, and what a crash left half written. */
 async function forgetAfter(path: string, lastStep: number): Promise<void> {
@@ -253,7 +307,7 @@ export async function newestCheckpoint(path: string): Promise<SavedCheckpoint | 
 
 /** Settings that may differ when a run goes on: they change how far or how fast, not what is computed. */
 const MAY_CHANGE = new Set([
-  ...['steps', 'checkpoint-every', 'eval-every', 'eval-data'],
+  ...['steps', 'checkpoint-every', 'keep-checkpoints', 'checkpoint-dtype', 'eval-every', 'eval-data'],
   ...['device', 'threads', 'slots', 'documents-per-batch', 'run'],
 ]);
 

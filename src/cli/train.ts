@@ -49,7 +49,9 @@ export const trainCommand: Command = {
       return 0;
     }
     const { train } = await import('../train/train.ts');
-    const summary = await withProgress(io, (onProgress) => train(config, { onProgress, signal: io.signal }));
+    const summary = await withProgress(io, (onProgress) =>
+      train(config, { onProgress, onNotice: (text) => io.err(`rlp-ort: ${text}\n`), signal: io.signal }),
+    );
     printResult(io, json, summary, () => formatSummary(summary));
     return 0;
   },

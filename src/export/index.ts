@@ -8,5 +8,5 @@ export {
   exportCheckpoint,
   writeArtifacts,
 } from './export-checkpoint.ts';
-export { readSafetensorsHeader, readTensor, type TensorLocation } from './safetensors.ts';
+export { readSafetensorsHeader, readTensor, readTensorBytes, type TensorLocation } from './safetensors.ts';
 export { writeSafetensors } from './safetensors-write.ts';

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DType } from '../dtypes.ts';
-import { internal, messageOf, UserError } from '../errors.ts';
+import { internal, messageOf } from '../errors.ts';
 import {
   fillCheckpointDirectory,
   openCheckpoint,
@@ -12,7 +12,7 @@ import {
   writeArtifacts,
   writeSafetensors,
 } from '../export/index.ts';
-import { fileError } from '../file-error.ts';
+import { errnoOf, fileError } from '../file-error.ts';
 import {
   type HostTensor,
   STATE_KINDS,
@@ -21,6 +21,7 @@ import {
   type TrainingState,
 } from '../optim/index.ts';
 import { withAtomicDirectory } from '../output.ts';
+import { DamagedCheckpoint } from '../run-folder.ts';
 
 /** A training checkpoint to be. */
 export interface TrainingCheckpoint {
@@ -85,7 +86,7 @@ export async function saveTrainingCheckpoint({
   );
 }
 
-/** @throws UserError naming the file that is missing or damaged */
+/** @throws DamagedCheckpoint naming the file that is missing or damaged */
 export async function loadTrainingCheckpoint(path: string): Promise<{ training: TrainingState; state: unknown }> {
   const folder = join(path, FOLDER);
   const { step, run, sha256 } = await readState(join(folder, STATE));
@@ -116,7 +117,7 @@ async function readState(file: string): Promise<StateFile> {
   try {
     text = await readFile(file, 'utf8');
   } catch (thrown) {
-    throw fileError('cannot read', file, thrown);
+    throw unreadable(file, thrown);
   }
   try {
     const state: Partial<StateFile> | null = JSON.parse(text);
@@ -127,15 +128,20 @@ async function readState(file: string): Promise<StateFile> {
   throw damaged(file, 'no step and hashes in it');
 }
 
-const damaged = (file: string, how: string): UserError =>
-  new UserError(`${file}: damaged (${how}); remove this checkpoint and resume from the one before it`);
+const damaged = (file: string, how: string) => new DamagedCheckpoint(`${file}: damaged (${how})`);
+
+function unreadable(file: string, thrown: unknown): unknown {
+  return errnoOf(thrown) === 'ENOENT'
+    ? new DamagedCheckpoint(`${file}: missing`)
+    : fileError('cannot read', file, thrown);
+}
 
 async function sha256Of(file: string): Promise<string> {
   const hash = createHash('sha256');
   try {
     for await (const chunk of createReadStream(file)) hash.update(chunk);
   } catch (thrown) {
-    throw fileError('cannot read', file, thrown);
+    throw unreadable(file, thrown);
   }
   return hash.digest('hex');
 }

@@ -27,9 +27,10 @@ export const openCpt: OpenObjective = async (config, model) => {
     const { documents } = await tokenizeDocuments(readDocuments(files, { limit: config.limit }), tokenizer);
     const tokens = documents.map((document) => document.tokens);
     const blocks = packDocuments(tokens, { length: config.blockLength, eosId: tokenizer.eosId });
-    return { blocks, dataHash: fingerprint(documents) };
+    const data = { documents: documents.length, skipped: 0, truncated: 0 };
+    return { blocks, data, dataHash: fingerprint(documents) };
   };
-  const { blocks, dataHash } = await read(config.data);
+  const { blocks, data, dataHash } = await read(config.data);
   const heldOut = config.evalData && (await read(config.evalData)).blocks;
   const blocksPerStep = Math.max(1, Math.floor(config.batchTokens / config.blockLength));
   const loaderOptions = {
@@ -62,5 +63,5 @@ export const openCpt: OpenObjective = async (config, model) => {
       loader = new DataLoader(blocks, { ...loaderOptions, cursor: state as DataCursor });
     },
   });
-  return { dataHash, makeObjective };
+  return { dataHash, data, makeObjective };
 };

@@ -20,11 +20,20 @@ export interface TrainContext {
   sessionOptions: SessionOptions;
 }
 
+/** What became of the training data's documents. */
+export interface DataCounts {
+  documents: number;
+  /** Too short to be of use. */
+  skipped: number;
+  /** Of `documents`: cut to what the model's positions hold. */
+  truncated: number;
+}
+
 /** Reads the data and checks it against the model and the settings: bad input is found before any weight is loaded. */
 export type OpenObjective = (
   config: TrainConfig,
   model: OpenModel,
-) => Promise<{ dataHash: string; makeObjective: (context: TrainContext) => Objective }>;
+) => Promise<{ dataHash: string; data?: DataCounts; makeObjective: (context: TrainContext) => Objective }>;
 
 export interface StepInput {
   /** Counted from 1. */

@@ -38,11 +38,12 @@ interface RlpState {
  */
 export const openRlp: OpenObjective = async (config, model) => {
   const thoughts = await ThoughtData.open(model, config);
-  const { documents } = await thoughts.read(config.data);
+  const { documents, skipped, truncated } = await thoughts.read(config.data);
   const heldOut = config.evalData && (await thoughts.read(config.evalData)).documents;
   new DataLoader(documents, { seed: config.seed }).checkBatchSize(config.documentsPerStep);
   return {
     dataHash: fingerprint(documents),
+    data: { documents: documents.length, skipped, truncated },
     makeObjective: (context) => rlpObjective(context, thoughts, documents, heldOut),
   };
 };

@@ -1,5 +1,5 @@
 import { parseDevice, type TrainConfig } from '../config.ts';
-import { RunError, UserError } from '../errors.ts';
+import { messageOf, RunError, UserError } from '../errors.ts';
 import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches, TrainingSession } from '../optim/index.ts';
@@ -9,8 +9,9 @@ import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
 import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
+import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
-import type { Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
+import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
 import { openRlp } from './rlp.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
@@ -22,7 +23,7 @@ interface RunState {
 }
 
 /** What a training run came to. */
-export interface TrainSummary {
+export interface TrainSummary extends Partial<DataCounts> {
   run: string;
   steps: number;
   /** Hugging Face directory of the trained model, with its graphs. */
@@ -50,7 +51,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkSteps(config) : checkNewRun(config.run));
   const model = await openModel(config.model);
-  const { dataHash, makeObjective } = await OBJECTIVES[config.objective](config, model);
+  const { dataHash, data, makeObjective } = await OBJECTIVES[config.objective](config, model);
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   using session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), sessionOptions);
@@ -96,6 +97,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   return {
     run: config.run,
     steps: saved,
+    ...data,
     checkpoint: folder.checkpointPath(saved),
     last,
     ...(evaluations.length > 0 && { before: evaluations[0], after: evaluations.at(-1) }),
@@ -111,11 +113,12 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     await saveTrainingCheckpoint({
       out: folder.checkpointPath(safe.step),
       source: model.directory,
-      dtype: model.dtype,
+      dtype: config.checkpointDtype === 'source' ? model.dtype : config.checkpointDtype,
       session,
       state: { modelHash, dataHash, objective: safe.state } satisfies RunState,
     });
     saved = safe.step;
+    if (config.keepCheckpoints !== undefined) await folder.keepCheckpoints(config.keepCheckpoints);
   }
 }
 
@@ -156,21 +159,29 @@ async function trainStep(
   });
   let gradNorms = 0;
   for (const [u, update] of updates.entries()) {
+    const losses: number[] = [];
     lossMetrics.startUpdate();
     session.lazyResetGrad();
     await times.time('train', async () => {
       for (const microBatch of microBatches(update, MICRO_BATCH_TOKENS)) {
         if (u === 0) hooks.signal?.throwIfAborted();
         const batch = buildTreeBatch(microBatch);
-        lossMetrics.add(batch, await session.runTrainStep(batch, clip));
+        const result = await session.runTrainStep(batch, clip);
+        lossMetrics.add(batch, result);
+        losses.push(result.loss);
       }
     });
+    const diverged = (figures: string) => {
+      const reason = updates.length === 1 ? figures : `update ${u + 1} of ${updates.length}: ${figures}`;
+      const batches = microBatches(update, MICRO_BATCH_TOKENS).map(buildTreeBatch);
+      return divergence(folder, { step, reason, clip, batches, losses, weights: session.state().tensors.weights });
+    };
     // A gradient may be finite where the loss is not.
-    if (!Number.isFinite(lossMetrics.loss)) throw diverged(step, `loss ${lossMetrics.loss}`);
+    if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
     const { gradNorm, applied } = await times.time('optimizer', () =>
       session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
     );
-    if (!applied) throw diverged(step, `loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
+    if (!applied) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
     objective.afterUpdate(applied);
     gradNorms += gradNorm;
     times.count('train', tokensOf(update));
@@ -200,11 +211,18 @@ const tokensOf = (documents: readonly TreeDocument[]): number =>
 /** A path as a shell takes it. */
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
 
-const diverged = (step: number, figures: string): RunError =>
-  new RunError(
-    `step ${step}: ${figures}: training has diverged; the step was not applied. Start a new run with a lower ` +
-      '--learning-rate, from the model or from a checkpoint of this run',
+/** Keeps what a step that is not finite was given, and says so. */
+async function divergence(folder: RunFolder, failed: FailedStep): Promise<RunError> {
+  const path = folder.failedStepPath(failed.step);
+  const kept = await saveFailedStep(path, failed).then(
+    () => `; its batch is kept in ${path}`,
+    (thrown) => `; its batch could not be kept (${messageOf(thrown)})`,
   );
+  return new RunError(
+    `step ${failed.step}: ${failed.reason}: training has diverged; the step was not applied${kept}. Start a new run with a ` +
+      'lower --learning-rate, from the model or from a checkpoint of this run',
+  );
+}
 
 async function readEvaluations(run: string): Promise<MetricsRow[]> {
   const rows = await readMetrics(run);
@@ -224,10 +242,10 @@ async function startRun(config: TrainConfig): Promise<{ folder: RunFolder; step:
 
 /** The checkpoint is read before the folder is changed: what cannot be resumed stays as it is. */
 async function resumeRun(
-  { config, modelHash, dataHash, session }: TrainContext,
+  { config, hooks, modelHash, dataHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
-  const { folder, checkpoint } = await RunFolder.resume(config, async ({ path }) => {
+  const { folder, checkpoint, damaged } = await RunFolder.resume(config, async ({ path }) => {
     const { training, state } = await loadTrainingCheckpoint(path);
     const saved = state as RunState; // written by train() above, and beside files guarded by their hashes
     if (saved.modelHash !== modelHash) {
@@ -245,5 +263,6 @@ async function resumeRun(
     session.loadState(training);
     objective.restore(saved.objective);
   });
+  for (const message of damaged) hooks.onNotice?.(`${message}; going on from step ${checkpoint?.step}`);
   return { folder, step: checkpoint?.step ?? 0 };
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as ort from 'onnxruntime-node';
@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
 import { settingsToYaml } from '../../src/config-resolve.ts';
 import { RunError } from '../../src/errors.ts';
+import { readSafetensorsHeader } from '../../src/export/index.ts';
 import { openModel } from '../../src/model-directory.ts';
 import type { RunHooks } from '../../src/progress.ts';
 import { listCheckpoints, readMetrics } from '../../src/run-folder.ts';
@@ -239,15 +240,67 @@ leave them out, or start a new run`,
     );
     writeFileSync(weights, original);
 
-    const [first, newest] = await listCheckpoints(run());
-    edit(join(newest.path, 'checkpoint', 'exp_avg.safetensors'));
+    for (const { path } of await listCheckpoints(run())) edit(join(path, 'checkpoint', 'exp_avg.safetensors'));
     expect(await resume('--steps', '3')).toMatch(
-      /step-000002\/checkpoint\/exp_avg\.safetensors: damaged \(SHA-256 .*\); remove this checkpoint and resume from the one before/,
+      /none of its checkpoints is whole:\n {2}\S+step-000002\S+exp_avg\.safetensors: damaged \(SHA-256 .*\)\n {2}\S+step-000001\S+: damaged/,
     );
-    rmSync(newest.path, { recursive: true });
-    expect(first.step).toBe(1);
-    expect((await runCli(['train', '--run', run(), '--resume', '--steps', '3'])).code).toBe(0);
-    expect((await listCheckpoints(run())).map(({ step }) => step)).toEqual([1, 2, 3]);
+  });
+
+  it.each([
+    [
+      'with a changed byte',
+      (path: string) => appendFileSync(join(path, 'checkpoint', 'ema.safetensors'), 'x'),
+      'damaged',
+    ],
+    ['without a file', (path: string) => rmSync(join(path, 'checkpoint', 'weights.safetensors')), 'missing'],
+    ['without its state', (path: string) => rmSync(join(path, 'checkpoint', 'state.json')), 'missing'],
+  ] as const)('passes over a checkpoint %s, says so, and ends as the uninterrupted run', async (_, harm, how) => {
+    const config = configOf({ objective: 'cpt', checkpointEvery: 1, steps: 4 });
+    await runWhole(config);
+    await expect(train(config, interruptedAfter(3, 0))).rejects.toThrow(RunError);
+    const newest = join(run(), 'checkpoints', 'step-000003');
+    harm(newest);
+    const { code, err } = await runCli(['train', '--run', run(), '--resume']);
+    expect(code).toBe(0);
+    expect(err).toMatch(
+      new RegExp(
+        `^rlp-ort: ${newest}/checkpoint/\\S+: ${how}.*: set aside as ${newest}.damaged; going on from step 2$`,
+        'm',
+      ),
+    );
+    await expectWhole(4);
+    expect(existsSync(`${newest}.damaged`)).toBe(true);
+  });
+});
+
+describe('checkpoints', () => {
+  it('are kept as many as asked for, the newest ones, and the run can be resumed from them', async () => {
+    const config = configOf({ objective: 'cpt', checkpointEvery: 1, keepCheckpoints: 2 });
+    await runWhole(config);
+    expect(readdirSync(folder.in('whole', 'checkpoints')).sort()).toEqual(['step-000004', 'step-000005']);
+    await expect(train(config, interruptedAfter(3, 0))).rejects.toThrow(RunError);
+    expect(readdirSync(join(run(), 'checkpoints')).sort()).toEqual(['step-000002', 'step-000003']);
+    await train({ ...config, resume: true });
+    await expectWhole();
+    expect(readdirSync(join(run(), 'checkpoints')).sort()).toEqual(['step-000004', 'step-000005']);
+  });
+
+  it('of which one was being removed when the run was killed are no trouble', async () => {
+    const config = configOf({ objective: 'cpt', checkpointEvery: 2 });
+    await runWhole(config);
+    await expect(train(config, interruptedAfter(3, 0))).rejects.toThrow(RunError);
+    const [first] = await listCheckpoints(run());
+    renameSync(first.path, `${first.path}.partial-removed`);
+    await train({ ...config, resume: true });
+    await expectWhole();
+  });
+
+  it.each(['float32', 'bfloat16', 'float16'] as const)('have their weights in %s on request', async (dtype) => {
+    const { checkpoint } = await train(configOf({ objective: 'cpt', steps: 1, checkpointDtype: dtype }));
+    expect((await openModel(checkpoint)).dtype).toBe(dtype);
+    expect(JSON.parse(readFileSync(join(checkpoint, 'config.json'), 'utf8'))).toMatchObject({ dtype });
+    const kept = await readSafetensorsHeader(join(checkpoint, 'checkpoint', 'weights.safetensors'));
+    for (const tensor of kept.tensors.values()) expect(tensor.dtype).toBe('float32');
   });
 });
 
@@ -318,7 +371,7 @@ describe('training that diverges', () => {
   it.each([
     [
       'cpt',
-      /\nrlp-ort: step 2: loss NaN: training has diverged; the step was not applied\. Start a new run with[^\n]*\n$/,
+      /\nrlp-ort: step 2: loss NaN: training has diverged; the step was not applied; its batch is kept in \S+run\/failed\/step-000002\. Start a new run with[^\n]*\n$/,
     ],
     [
       'rlp',
