@@ -91,6 +91,7 @@ export { type ModelConfig, parameterCount, parameterShapes } from './model-confi
 export { type OpenModel, openModel } from './model-directory.ts';
 export {
   cptDocument,
+  DEFAULT_OPTIMIZER_SETTINGS,
   type HostTensor,
   type ImportanceSampling,
   type LengthNormalization,

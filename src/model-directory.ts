@@ -6,6 +6,7 @@ import {
   buildArtifact,
   checkFinite,
   dtypeOf,
+  type GraphOptions,
   loadWeights,
   locateIn,
   openCheckpoint,
@@ -13,6 +14,7 @@ import {
   type Weight,
 } from './export/index.ts';
 import { fileError } from './file-error.ts';
+import { checkLora } from './lora.ts';
 import type { ModelConfig } from './model-config.ts';
 import type { TrainingArtifacts } from './optim/index.ts';
 import type { RolloutGraphs } from './rollout/index.ts';
@@ -40,12 +42,14 @@ export interface OpenModel {
 /**
  * The graphs are built here from config.json and the headers of the weights, also where an export has left some: those
  * point at bytes of the weights by offset, and other weights may have come there since.
+ * @param options of the training graphs and the rollout graphs under training
  * @throws UserError when the folder is no checkpoint that can be used
  */
-export async function openModel(directory: string): Promise<OpenModel> {
+export async function openModel(directory: string, options: GraphOptions = {}): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
   const { config, tensors } = checkpoint;
-  const graph = (name: ArtifactName) => buildArtifact(name, config, locateIn(tensors));
+  if (options.lora !== undefined) checkLora(config, options.lora);
+  const graph = (name: ArtifactName, of: GraphOptions = {}) => buildArtifact(name, config, locateIn(tensors), of);
   return {
     directory,
     config,
@@ -65,13 +69,13 @@ export async function openModel(directory: string): Promise<OpenModel> {
       return { prefill: graph('prefill'), step: graph('step') };
     },
     get trainingRolloutGraphs() {
-      return trainingRolloutGraphs(config);
+      return trainingRolloutGraphs(config, options);
     },
     get trainingArtifacts() {
       return {
-        trainingModel: graph('trainingModel'),
-        evalModel: graph('evalModel'),
-        optimizerModel: graph('optimizerModel'),
+        trainingModel: graph('trainingModel', options),
+        evalModel: graph('evalModel', options),
+        optimizerModel: graph('optimizerModel', options),
       };
     },
     async loadWeights() {

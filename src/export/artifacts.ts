@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { internal } from '../errors.ts';
+import { adapterShapes, type LoraConfig, trainableShapes } from '../lora.ts';
 import type { ModelConfig } from '../model-config.ts';
 import { parameterShapes } from '../model-config.ts';
 import { GraphBuilder } from './builder.ts';
@@ -27,6 +28,12 @@ export const ARTIFACTS = {
 /** A graph of an exported model. */
 export type ArtifactName = keyof typeof ARTIFACTS;
 
+/** What a graph is built for beyond the model. */
+export interface GraphOptions {
+  /** Train adapters in place of the weights; the rollout graphs then have them, too. */
+  lora?: LoraConfig;
+}
+
 type Locate = (name: string) => WeightLocation;
 
 interface Recipe {
@@ -48,15 +55,20 @@ const RECIPES: Record<Exclude<ArtifactName, 'optimizerModel'>, Recipe> = {
  * One graph as an ONNX model. Kilobytes: weights are inputs, or initializers whose bytes lie in the checkpoint's files.
  * @param locate where each weight lies, the file relative to the folder that the model is loaded for
  */
-export function buildArtifact(name: ArtifactName, config: ModelConfig, locate: Locate): Uint8Array {
+export function buildArtifact(
+  name: ArtifactName,
+  config: ModelConfig,
+  locate: Locate,
+  { lora }: GraphOptions = {},
+): Uint8Array {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
-    buildOptimizer(builder, parameterShapes(config));
+    buildOptimizer(builder, trainableShapes(config, lora));
     return serializeGraph(builder.graph, { opset: OPSET });
   }
   const { build, flavor, weights, opset } = RECIPES[name];
-  const weight = weights === 'inputs' ? inputWeights(builder, config) : externalWeights(builder, locate);
-  build({ builder, config, weight, flavor });
+  const weight = weights === 'inputs' ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
+  build({ builder, config, weight, flavor, ...(lora !== undefined && { lora }) });
   return serializeGraph(builder.graph, { opset });
 }
 
@@ -76,13 +88,18 @@ export function locateIn(tensors: ReadonlyMap<string, TensorLocation>): Locate {
  * and no `lm_head.weight`, and ONNX Runtime refuses values for them. For rollouts under weights in training, whatever the
  * checkpoint's dtype.
  */
-export function trainingRolloutGraphs(config: ModelConfig): { prefill: Uint8Array; step: Uint8Array } {
-  const shapes = parameterShapes(config);
+export function trainingRolloutGraphs(
+  config: ModelConfig,
+  options: GraphOptions = {},
+): { prefill: Uint8Array; step: Uint8Array } {
+  const { lora } = options;
+  const shapes = new Map([...parameterShapes(config), ...(lora === undefined ? [] : adapterShapes(config, lora))]);
   const locate: Locate = (name) => {
     const shape = shapes.get(name);
     if (shape === undefined) throw internal(`the model has no weight ${name}`);
     const length = 4 * shape.reduce((a, b) => a * b, 1);
     return { dtype: 'float32', shape, location: 'given-at-session-creation', offset: 0, length };
   };
-  return { prefill: buildArtifact('prefill', config, locate), step: buildArtifact('step', config, locate) };
+  const build = (name: 'prefill' | 'step') => buildArtifact(name, config, locate, options);
+  return { prefill: build('prefill'), step: build('step') };
 }

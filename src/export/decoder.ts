@@ -1,3 +1,4 @@
+import { adapterNames, isLoraTarget, type LoraConfig, loraScale } from '../lora.ts';
 import type { ModelConfig } from '../model-config.ts';
 import type { GraphBuilder } from './builder.ts';
 import type { Value } from './ir.ts';
@@ -14,6 +15,8 @@ export interface DecoderContext {
   config: ModelConfig;
   weight: WeightSource;
   flavor: OperatorFlavor;
+  /** Adapters beside the weights, which `weight` knows too. */
+  lora?: LoraConfig;
 }
 
 /**
@@ -72,10 +75,19 @@ export const finalNorm = (context: DecoderContext, hidden: Value): Value =>
 export const headWeight = ({ tieWordEmbeddings }: ModelConfig): string =>
   tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight';
 
-function linear({ builder: b, weight, flavor }: DecoderContext, x: Value, name: string, bias = false): Value {
+function linear(context: DecoderContext, x: Value, name: string, bias = false): Value {
+  const { builder: b, weight, flavor, lora } = context;
   const w = weight(`${name}.weight`); // (out, in)
   const y = multiply(b, flavor, x, w);
-  return bias ? b.add(y, weight(`${name}.bias`)) : y;
+  const biased = bias ? b.add(y, weight(`${name}.bias`)) : y;
+  return lora !== undefined && isLoraTarget(name, lora) ? b.add(biased, adapter(context, lora, x, name)) : biased;
+}
+
+/** (alpha / rank) (x A^T) B^T. */
+function adapter({ builder: b, weight, flavor }: DecoderContext, lora: LoraConfig, x: Value, name: string): Value {
+  const names = adapterNames(name);
+  const [down, up] = [weight(names.a), weight(names.b)]; // (rank, in), (out, rank)
+  return multiply(b, flavor, b.mul(multiply(b, flavor, x, down), loraScale(lora)), up);
 }
 
 /** x w^T, w [out, in]. */

@@ -1,4 +1,11 @@
-export { ARTIFACTS, type ArtifactName, buildArtifact, locateIn, trainingRolloutGraphs } from './artifacts.ts';
+export {
+  ARTIFACTS,
+  type ArtifactName,
+  buildArtifact,
+  type GraphOptions,
+  locateIn,
+  trainingRolloutGraphs,
+} from './artifacts.ts';
 export { type Checkpoint, checkFinite, loadWeights, openCheckpoint, type Weight } from './checkpoint.ts';
 export { type CheckpointToWrite, fillCheckpointDirectory, writeCheckpointDirectory } from './checkpoint-write.ts';
 export {

@@ -1,4 +1,4 @@
-import { parameterShapes } from '../model-config.ts';
+import { trainableShapes } from '../lora.ts';
 import { causalMask, type Keys, maskBias, mergeHeads, splitHeads, type TreeShape, treeAttention } from './attention.ts';
 import { type Attend, type DecoderContext, decoderBody, headWeight } from './decoder.ts';
 import { gradients } from './gradient.ts';
@@ -23,12 +23,13 @@ export function buildEvalModel(context: DecoderContext, options: TrainingGraphOp
 }
 
 /**
- * `training_model.onnx`: eval_model.onnx plus, for every weight NAME, the input NAME.grad and the output NAME.grad.out =
- * NAME.grad + d loss / d NAME, to be bound onto the input: gradients accumulate over micro-batches in place.
+ * `training_model.onnx`: eval_model.onnx plus, for every weight NAME that is trained (with LoRA the adapters), the input
+ * NAME.grad and the output NAME.grad.out = NAME.grad + d loss / d NAME, to be bound onto the input: gradients accumulate
+ * over micro-batches in place.
  */
 export function buildTrainingModel(context: DecoderContext, options: TrainingGraphOptions = {}): void {
-  const { builder: b, config, weight } = context;
-  const names = [...parameterShapes(config).keys()];
+  const { builder: b, config, weight, lora } = context;
+  const names = [...trainableShapes(config, lora).keys()];
   const sums = new Map(
     names.map((name) => [weight(name), b.input(`${name}.grad`, 'float32', weight(name).shape)] as const),
   );

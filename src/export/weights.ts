@@ -1,5 +1,6 @@
 import type { DType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
+import { adapterShapes, type LoraConfig } from '../lora.ts';
 import type { ModelConfig } from '../model-config.ts';
 import { parameterShapes } from '../model-config.ts';
 import type { GraphBuilder } from './builder.ts';
@@ -25,10 +26,11 @@ export function externalWeights(builder: GraphBuilder, locate: (name: string) =>
   });
 }
 
-/** Weights as float32 graph inputs, all of them in the order of the forward pass. */
-export function inputWeights(builder: GraphBuilder, config: ModelConfig): WeightSource {
+/** Weights, then adapters, as float32 graph inputs, all of them in the order of the forward pass. */
+export function inputWeights(builder: GraphBuilder, config: ModelConfig, lora?: LoraConfig): WeightSource {
   const inputs = new Map<string, Value>();
-  for (const [name, shape] of parameterShapes(config)) inputs.set(name, builder.input(name, 'float32', shape));
+  const shapes = [...parameterShapes(config), ...(lora === undefined ? [] : adapterShapes(config, lora))];
+  for (const [name, shape] of shapes) inputs.set(name, builder.input(name, 'float32', shape));
   return (name) => {
     const value = inputs.get(name);
     if (value === undefined) throw internal(`no weight named ${name}`);

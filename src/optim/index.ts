@@ -7,6 +7,7 @@ export { mapRows, rowLogProbs, withKl } from './reference.ts';
 export { rlpDocument, type ScoredThought } from './rlp.ts';
 export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts';
 export {
+  DEFAULT_OPTIMIZER_SETTINGS,
   type HostTensor,
   type OptimizerResult,
   type OptimizerSettings,

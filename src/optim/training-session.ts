@@ -1,5 +1,5 @@
 import { internal, UserError } from '../errors.ts';
-import { type Binding, Session, type SessionOptions, Value } from '../runtime/index.ts';
+import { type Binding, Session, type SessionOptions, type TensorInfo, Value } from '../runtime/index.ts';
 import type { TreeBatch } from '../tree-batch.ts';
 import { type ClipRange, TreeModel, type TreeResult, type WeightValues } from '../tree-model.ts';
 
@@ -38,7 +38,18 @@ export interface OptimizerResult {
   applied: boolean;
 }
 
-/** Per-weight state, in the order of a checkpoint. */
+/** As torch.optim.AdamW and ONNX Runtime's AdamW have them; nothing is clipped. */
+export const DEFAULT_OPTIMIZER_SETTINGS: OptimizerSettings = {
+  learningRate: 1e-3,
+  beta1: 0.9,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  weightDecay: 0.01,
+  maxGradNorm: 0,
+  emaDecay: 0.999,
+};
+
+/** State of each weight that is trained, in the order of a checkpoint. */
 export const STATE_KINDS = ['weights', 'exp_avg', 'exp_avg_sq', 'ema'] as const;
 export type StateKind = (typeof STATE_KINDS)[number];
 
@@ -55,18 +66,25 @@ const SUFFIX: Record<StateKind, string> = { weights: '', exp_avg: '.exp_avg', ex
  * Training by plain inference graphs. Weights, gradients, moments and EMA are tensors that stay where they are: the training
  * graph adds to the gradients in place, the optimizer graph updates the rest in place.
  *
- * Method names follow ONNX Runtime's on-device training API where it had the method.
+ * A weight is trained if the training graph has a gradient for it; the others are frozen, and have no gradient, no
+ * moments and no EMA.
+ *
+ * Methods have the names of ONNX Runtime's on-device training API (1.17 to 1.19) where it had them; docs/library.md
+ * says where they differ.
  */
 export class TrainingSession implements Disposable {
   readonly #training: TreeModel;
   readonly #eval: TreeModel;
   readonly #optimizer: Session;
+  /** All of them; those of #state.weights are among them. */
+  readonly #weights: Map<string, Value>;
   readonly #state: Record<StateKind, Map<string, Value>>;
   readonly #gradients = new Map<string, Value>();
   readonly #optimizerBinding: Binding;
   readonly #scalars = new Map<string, Value>();
   readonly #gradNorm = Value.empty('float32', []);
   readonly #applied = Value.empty('bool', []);
+  #settings = DEFAULT_OPTIMIZER_SETTINGS;
   #step = 0;
   #resetGradients = true;
 
@@ -79,20 +97,25 @@ export class TrainingSession implements Disposable {
     this.#training = training;
     this.#eval = evaluation;
     this.#optimizer = optimizer;
-    const fresh = (fill?: boolean) =>
-      new Map(
-        [...weights].map(([name, { shape, data }]) => [
-          name,
-          fill ? Value.from('float32', shape, data) : Value.empty('float32', shape),
-        ]),
-      );
+    const copy = ({ shape, data }: HostTensor) => Value.from('float32', shape, data);
+    const zeros = ({ shape }: HostTensor) => Value.empty('float32', shape);
+    const inputs = new Set(training.session.inputs.map(({ name }) => name));
+    const trained = <T>(all: ReadonlyMap<string, T>) => [...all].filter(([name]) => inputs.has(`${name}.grad`));
+    const fresh = (make: (tensor: HostTensor) => Value) =>
+      new Map(trained(weights).map(([name, tensor]) => [name, make(tensor)]));
+    this.#weights = new Map([...weights].map(([name, tensor]) => [name, copy(tensor)]));
     // The EMA starts as the weights: phi = theta at the first batch.
-    this.#state = { weights: fresh(true), exp_avg: fresh(), exp_avg_sq: fresh(), ema: fresh(true) };
-    for (const [name, { shape }] of weights) this.#gradients.set(`${name}.grad`, Value.empty('float32', shape));
+    this.#state = {
+      weights: new Map(trained(this.#weights)),
+      exp_avg: fresh(zeros),
+      exp_avg_sq: fresh(zeros),
+      ema: fresh(copy),
+    };
+    for (const [name, value] of fresh(zeros)) this.#gradients.set(`${name}.grad`, value);
     this.#optimizerBinding = this.#bindOptimizer();
   }
 
-  /** @param weights every weight of the model by name; copied */
+  /** @param weights every weight of the model by name, adapters included; copied */
   static async create(
     artifacts: TrainingArtifacts,
     weights: ReadonlyMap<string, HostTensor>,
@@ -118,19 +141,24 @@ export class TrainingSession implements Disposable {
   async runTrainStep(batch: TreeBatch, clip?: ClipRange): Promise<TreeResult> {
     if (this.#resetGradients) for (const value of this.#gradients.values()) (value.data as Float32Array).fill(0);
     this.#resetGradients = false;
-    const inputs = new Map([...this.#state.weights, ...this.#gradients]);
+    const inputs = new Map([...this.#weights, ...this.#gradients]);
     const inPlace = new Map([...this.#gradients].map(([name, value]) => [`${name}.out`, value]));
     return this.#training.run(batch, inputs, clip, inPlace);
   }
 
-  /** Forward alone, under the policy's weights or their EMA. */
+  /** Forward alone, under the policy's weights or their EMA (and what is frozen). */
   runEvalStep(batch: TreeBatch, weights: 'weights' | 'ema' = 'weights', clip?: ClipRange): Promise<TreeResult> {
-    return this.#eval.run(batch, this.#state[weights], clip);
+    return this.#eval.run(batch, new Map([...this.#weights, ...this.#state[weights]]), clip);
   }
 
-  /** Applies the gradients accumulated since lazyResetGrad. */
-  async runOptimizerStep(settings: OptimizerSettings): Promise<OptimizerResult> {
+  /**
+   * Applies the gradients accumulated since lazyResetGrad.
+   * @param changed settings that differ from those of the step before; at first from DEFAULT_OPTIMIZER_SETTINGS
+   */
+  async runOptimizerStep(changed: Partial<OptimizerSettings> = {}): Promise<OptimizerResult> {
     if (this.#resetGradients) throw internal('runOptimizerStep without a runTrainStep before it');
+    this.#settings = { ...this.#settings, ...changed };
+    const settings = this.#settings;
     const t = this.#step + 1;
     const scalars: Record<string, number> = {
       learning_rate: settings.learningRate,
@@ -163,17 +191,79 @@ export class TrainingSession implements Disposable {
     return this.#step;
   }
 
-  /** Number of parameters. */
-  getParametersSize(): number {
-    return [...this.#state.weights.values()].reduce((sum, { size }) => sum + size, 0);
+  getLearningRate(): number {
+    return this.#settings.learningRate;
   }
 
-  /** The live weights: they change with every optimizer step. */
+  /** Of the optimizer steps to come, unless they name another. */
+  setLearningRate(learningRate: number): void {
+    this.#settings = { ...this.#settings, learningRate };
+  }
+
+  /** What a batch puts into the training graph: its inputs but the weights and gradients, which the session owns. */
+  get trainingInputNames(): readonly string[] {
+    return this.#batchNames(this.#training.session.inputs);
+  }
+  get trainingOutputNames(): readonly string[] {
+    return this.#batchNames(this.#training.session.outputs);
+  }
+  get evalInputNames(): readonly string[] {
+    return this.#batchNames(this.#eval.session.inputs);
+  }
+  get evalOutputNames(): readonly string[] {
+    return this.#batchNames(this.#eval.session.outputs);
+  }
+  #batchNames(signature: readonly TensorInfo[]): string[] {
+    const owned = (name: string) => this.#weights.has(name) || this.#gradients.has(name.replace(/\.out$/, ''));
+    return signature.map(({ name }) => name).filter((name) => !owned(name));
+  }
+
+  /** Number of parameters: of those that are trained, or of all. */
+  getParametersSize(trainableOnly = true): number {
+    return [...this.#parameters(trainableOnly).values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** A copy of the parameters one after the other, in the order of `weights`. */
+  getContiguousParameters(trainableOnly = true): Float32Array {
+    const buffer = new Float32Array(this.getParametersSize(trainableOnly));
+    let offset = 0;
+    for (const { data, size } of this.#parameters(trainableOnly).values()) {
+      buffer.set(data as Float32Array, offset);
+      offset += size;
+    }
+    return buffer;
+  }
+
+  /**
+   * Sets the parameters from what getContiguousParameters gave, as numbers or as their bytes. Moments and EMA stay.
+   * @throws UserError when it is of another length
+   */
+  loadParametersBuffer(buffer: Float32Array | Uint8Array, trainableOnly = true): void {
+    const expected = this.getParametersSize(trainableOnly);
+    // A copy of bytes: they may start where no float32 can.
+    const values = buffer instanceof Float32Array ? buffer : new Float32Array(Uint8Array.from(buffer).buffer);
+    if (values.length !== expected) {
+      throw new UserError(
+        `the buffer holds ${values.length} parameters, expected ${expected} (${trainableOnly ? 'those that are trained' : 'all'})`,
+      );
+    }
+    let offset = 0;
+    for (const { data, size } of this.#parameters(trainableOnly).values()) {
+      (data as Float32Array).set(values.subarray(offset, offset + size));
+      offset += size;
+    }
+  }
+
+  #parameters(trainableOnly: boolean): ReadonlyMap<string, Value> {
+    return trainableOnly ? this.#state.weights : this.#weights;
+  }
+
+  /** The live weights, all of them: those that are trained change with every optimizer step. */
   get weights(): WeightValues {
-    return this.#state.weights;
+    return this.#weights;
   }
 
-  /** The live EMA of the weights. */
+  /** The live EMA of the weights that are trained. */
   get ema(): WeightValues {
     return this.#state.ema;
   }
@@ -187,14 +277,14 @@ export class TrainingSession implements Disposable {
     }
   }
 
-  /** Accumulated gradient of a weight, a copy. */
+  /** Accumulated gradient of a weight that is trained, a copy. */
   gradient(name: string): Float32Array {
     const value = this.#gradients.get(`${name}.grad`);
-    if (value === undefined) throw internal(`no weight named ${name}`);
+    if (value === undefined) throw internal(`no weight named ${name} is trained`);
     return (value.data as Float32Array).slice();
   }
 
-  /** A view of the state: its arrays change with the next step, so write them out before it. */
+  /** A view of the state of what is trained: its arrays change with the next step, so write them out before it. */
   state(): TrainingState {
     const view = (values: Map<string, Value>) =>
       new Map([...values].map(([name, value]) => [name, { shape: value.dims, data: value.data as Float32Array }]));
@@ -262,7 +352,8 @@ export class TrainingSession implements Disposable {
   release(): void {
     this.#optimizerBinding.dispose();
     for (const session of [this.#training, this.#eval, this.#optimizer]) session.dispose();
-    const values = [...STATE_KINDS.flatMap((kind) => [...this.#state[kind].values()]), ...this.#gradients.values()];
+    const { exp_avg, exp_avg_sq, ema } = this.#state;
+    const values = [this.#weights, exp_avg, exp_avg_sq, ema, this.#gradients].flatMap((map) => [...map.values()]);
     for (const value of [...values, ...this.#scalars.values(), this.#gradNorm, this.#applied]) value.dispose();
   }
   [Symbol.dispose](): void {

@@ -192,7 +192,7 @@ async function trainStep(
     ...lossMetrics.figures(),
     learning_rate: learningRate,
     grad_norm: updates.length === 0 ? 0 : gradNorms / updates.length,
-    ema_distance: l2Distance(session.weights, session.ema),
+    ema_distance: l2Distance(session.ema, session.weights),
     num_tokens: tokensBefore + tokensOf(documents),
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),
