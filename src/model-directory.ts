@@ -48,6 +48,7 @@ export interface OpenModel {
 export async function openModel(directory: string, options: GraphOptions = {}): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
   const { config, tensors } = checkpoint;
+  const limits = { vocabSize: config.vocabSize, maxPositions: config.maxPositions };
   if (options.lora !== undefined) checkLora(config, options.lora);
   const graph = (name: ArtifactName, of: GraphOptions = {}) => buildArtifact(name, config, locateIn(tensors), of);
   return {
@@ -66,10 +67,10 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
       return hash.digest('hex');
     },
     get rolloutGraphs() {
-      return { prefill: graph('prefill'), step: graph('step') };
+      return { prefill: graph('prefill'), step: graph('step'), ...limits };
     },
     get trainingRolloutGraphs() {
-      return trainingRolloutGraphs(config, options);
+      return { ...trainingRolloutGraphs(config, options), ...limits };
     },
     get trainingArtifacts() {
       return {

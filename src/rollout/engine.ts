@@ -86,15 +86,15 @@ export class RolloutEngine implements Disposable {
   /**
    * Yields each document with its thoughts, in the order given, as soon as it and all before it are done. Reads up to
    * `documentsPerBatch` documents ahead of the caches. The event loop is free while the model runs. Stopping early (`break`)
-   * frees the caches. Throws UserError on bad options or positions, RunError on log-probs
-   * that are not finite, and the reason of an aborted signal.
+   * frees the caches. Throws UserError on bad options, positions and token ids and on
+   * documents too long for the model, RunError on log-probs that are not finite, and the reason of an aborted signal.
    */
   async *generate(
     documents: Iterable<RolloutDocument> | AsyncIterable<RolloutDocument>,
     options: RolloutOptions,
   ): AsyncGenerator<DocumentRollouts> {
-    assertOptions(options);
-    const source = new Lookahead(documents, (document) => assertPositions(document, options.horizon));
+    assertOptions(options, this.#model);
+    const source = new Lookahead(documents, (document) => assertDocument(document, options, this.#model));
     try {
       while ((await source.peek(1)).length > 0) yield* this.#runWave(source, options);
     } finally {
@@ -217,7 +217,9 @@ async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Prom
   });
 }
 
-function assertOptions(options: RolloutOptions): void {
+type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions'>;
+
+function assertOptions(options: RolloutOptions, { vocabSize }: Limits): void {
   const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk } = options;
   const counts = { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk };
   for (const [name, count] of Object.entries(counts)) {
@@ -226,7 +228,37 @@ function assertOptions(options: RolloutOptions): void {
       throw new UserError(`rollout option ${name} is ${count}: expected an integer of at least 1`);
     }
   }
+  const { open, close, endOfText } = options;
+  for (const [name, ids] of Object.entries({ open: [open].flat(), close: [close].flat(), endOfText })) {
+    for (const id of ids) {
+      if (!isToken(id, vocabSize)) {
+        throw new UserError(`rollout option ${name} is ${id}: expected a token id from 0 to ${vocabSize - 1}`);
+      }
+    }
+  }
   assertSampling(options);
+}
+
+const isToken = (id: number, vocabSize: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+function assertDocument(document: RolloutDocument, options: RolloutOptions, { vocabSize, maxPositions }: Limits): void {
+  const { id, tokens } = document;
+  assertPositions(document, options.horizon);
+  for (let t = 0; t < tokens.length; t++) {
+    if (isToken(tokens[t], vocabSize)) continue;
+    throw new UserError(
+      `document ${id}: token ${t} is ${tokens[t]}, the model's ids go from 0 to ${vocabSize - 1}: was it tokenized for another model?`,
+    );
+  }
+  const trunk = trunkLength(document);
+  const branch = BranchRow.capacity(options, options.horizon);
+  if (trunk + branch > maxPositions) {
+    throw new UserError(
+      `document ${id}: ${trunk} tokens before position ${trunk} and up to ${branch} of a thought and its targets make ` +
+        `${trunk + branch}, the model has ${maxPositions} positions: choose earlier positions, shorten the document from ` +
+        'the front, or lower maxThoughtTokens or horizon',
+    );
+  }
 }
 
 function assertPositions({ id, tokens, positions }: RolloutDocument, horizon: number): void {

@@ -1,10 +1,14 @@
 import { internal, UserError } from '../errors.ts';
 import { type Device, Session, type SessionOptions } from '../runtime/index.ts';
 
-/** The two graphs of a rollout: a path, or the bytes of a model. */
+/** The two graphs of a rollout: a path, or the bytes of a model. And what their inputs are bounded by. */
 export interface RolloutGraphs {
   prefill: string | Uint8Array;
   step: string | Uint8Array;
+  /** Token ids are below it. */
+  vocabSize: number;
+  /** Tokens of the longest sequence: trunk and branch together. */
+  maxPositions: number;
 }
 
 /** The prefill graph ends before the final norm: it has no initializers of these names to replace. */
@@ -18,8 +22,12 @@ export class RolloutModel implements Disposable {
   readonly numLayers: number;
   readonly numKvHeads: number;
   readonly headDim: number;
+  readonly vocabSize: number;
+  readonly maxPositions: number;
 
-  private constructor(prefill: Session, step: Session, device: Device) {
+  private constructor({ vocabSize, maxPositions }: RolloutGraphs, prefill: Session, step: Session, device: Device) {
+    this.vocabSize = vocabSize;
+    this.maxPositions = maxPositions;
     this.prefill = prefill;
     this.step = step;
     this.device = device;
@@ -53,7 +61,7 @@ export class RolloutModel implements Disposable {
       sessions.push(prefill);
       const step = await Session.create(graphs.step, options);
       sessions.push(step);
-      return new RolloutModel(prefill, step, options.device ?? { kind: 'cpu' });
+      return new RolloutModel(graphs, prefill, step, options.device ?? { kind: 'cpu' });
     } catch (error) {
       for (const session of sessions) session.dispose();
       throw error;
@@ -69,7 +77,7 @@ export class RolloutModel implements Disposable {
   }
 }
 
-function assertGraph(which: keyof RolloutGraphs, { inputs }: Session, names: readonly string[]): void {
+function assertGraph(which: 'prefill' | 'step', { inputs }: Session, names: readonly string[]): void {
   const missing = names.find((name) => inputs.every((input) => input.name !== name));
   if (missing !== undefined) {
     throw new UserError(

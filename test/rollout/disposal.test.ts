@@ -82,9 +82,9 @@ test('a number that is not finite reaches only the rows that see it', async () =
 });
 
 test('graphs that are not ours are refused', async () => {
-  const swapped = RolloutEngine.create({ prefill: graphs.step, step: graphs.prefill });
+  const swapped = RolloutEngine.create({ ...graphs, prefill: graphs.step, step: graphs.prefill });
   await expect(swapped).rejects.toThrow(UserError);
-  await expect(RolloutEngine.create({ prefill: graphs.prefill, step: graphs.prefill })).rejects.toThrow(
+  await expect(RolloutEngine.create({ ...graphs, step: graphs.prefill })).rejects.toThrow(
     'the step graph has no input row_slots: it was not written by this version of rlp-ort; export the model again',
   );
 });

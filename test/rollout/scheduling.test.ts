@@ -144,6 +144,27 @@ test.each<[string, Partial<RolloutDocument>, string]>([
   await expect(run).rejects.toThrow(message);
 });
 
+test('token ids beyond the vocabulary and documents beyond the positions are named', async () => {
+  const tokens = Array.from({ length: 600 }, () => 5);
+  const refusal = (document: Partial<RolloutDocument>, change = {}) =>
+    collect(engine, [{ id: 'd', tokens, positions: [1], ...document }], { ...OPTIONS, ...change }).then(
+      () => 'nothing thrown',
+      (error) => (error instanceof UserError ? error.message : `not a UserError: ${error}`),
+    );
+  const foreign = "the model's ids go from 0 to 47: was it tokenized for another model?";
+  expect(await refusal({ tokens: [5, 48, 5] })).toBe(`document d: token 1 is 48, ${foreign}`);
+  expect(await refusal({ tokens: [5, 5, -1] })).toBe(`document d: token 2 is -1, ${foreign}`);
+  // 512 positions; the opening delimiter, 12 tokens, the closing delimiter.
+  expect(await refusal({ positions: [3, 498] })).toBe('nothing thrown');
+  expect(await refusal({ positions: [3, 499] })).toBe(
+    'document d: 499 tokens before position 499 and up to 14 of a thought and its targets make 513, the model has 512 ' +
+      'positions: choose earlier positions, shorten the document from the front, or lower maxThoughtTokens or horizon',
+  );
+  expect(await refusal({ positions: [480] }, { horizon: 20 })).toContain('make 513');
+  expect(await refusal({}, { close: 48 })).toBe('rollout option close is 48: expected a token id from 0 to 47');
+  expect(await refusal({}, { endOfText: [3, 99] })).toContain('endOfText is 99');
+});
+
 test.each([
   [{ groupSize: 0 }, 'rollout option groupSize is 0: expected an integer of at least 1'],
   [{ rowsPerDocument: 1.5 }, 'rowsPerDocument is 1.5'],
