@@ -1,0 +1,90 @@
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { trainSchema } from '../../src/config.ts';
+import { isRunFolder, listCheckpoints, readMetrics } from '../../src/run-folder.ts';
+import { train } from '../../src/train/train.ts';
+import { type Evaluation, evaluate } from './evaluate.ts';
+
+/** One training run and its evaluations: what a worker process does. */
+export interface Job {
+  /** Also its folder. */
+  name: string;
+  /** Checkpoint folder to start from. */
+  model: string;
+  /** Settings of `rlp-ort train` beyond model and run folder. */
+  settings: Record<string, unknown>;
+  /** Held-out documents, one JSON object a line. */
+  heldOut: string;
+  /** Thoughts a question in the evaluation. */
+  thoughts: number;
+  maxThoughtTokens: number;
+}
+
+/** What became of a job. */
+export interface JobResult {
+  name: string;
+  /** Evaluations by optimizer step, ascending. */
+  curve: { step: number; evaluation: Evaluation }[];
+  /** Checkpoint folder of the last step. */
+  checkpoint: string;
+  /** Tokens that went through the training graph, and seconds of the training loop. */
+  tokens: number;
+  seconds: number;
+}
+
+const resultPath = (folder: string) => join(folder, 'result.json');
+
+/** The result of a job that is done; undefined if it is not. */
+export async function readResult(folder: string): Promise<JobResult | undefined> {
+  if (!existsSync(resultPath(folder))) return undefined;
+  return await readJson(resultPath(folder));
+}
+
+/** Trains, evaluates every checkpoint, and leaves result.json. What was interrupted goes on where it was. */
+export async function runJob(folder: string, job: Job): Promise<JobResult> {
+  const run = join(folder, 'run');
+  const resume = await isRunFolder(run);
+  const config = trainSchema.parse({ ...job.settings, model: job.model, run, resume, threads: 1 });
+  const { checkpoint } = await train(config);
+
+  for (const { step, path } of await listCheckpoints(run)) {
+    const file = evaluationPath(folder, step);
+    if (existsSync(file)) continue;
+    const options = { data: job.heldOut, out: join(folder, `thoughts-${step}.arrow`), threads: 1 };
+    const { thoughts, maxThoughtTokens } = job;
+    await writeJson(file, await evaluate(path, { ...options, thoughts, maxThoughtTokens }));
+    if (path !== checkpoint) await rm(path, { recursive: true });
+  }
+  const curve: JobResult['curve'] = [];
+  for (const name of await readdir(folder)) {
+    const step = /^evaluation-(\d+)\.json$/.exec(name)?.[1];
+    if (step !== undefined) curve.push({ step: Number(step), evaluation: await readJson(join(folder, name)) });
+  }
+  curve.sort((a, b) => a.step - b.step);
+
+  const rows = (await readMetrics(run)).filter(({ loss }) => loss !== undefined);
+  const total = (name: string) => rows.reduce((sum, row) => sum + Number(row[name]), 0);
+  const result = { name: job.name, curve, checkpoint, tokens: total('num_tokens'), seconds: total('step_time') };
+  await writeJson(resultPath(folder), result);
+  return result;
+}
+
+const evaluationPath = (folder: string, step: number) => join(folder, `evaluation-${step}.json`);
+
+/** A file of this experiment. */
+async function readJson<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(path, 'utf8')) as T;
+}
+
+async function writeJson(path: string, value: unknown): Promise<void> {
+  await writeFile(`${path}.partial`, `${JSON.stringify(value, null, 2)}\n`);
+  await rename(`${path}.partial`, path);
+}
+
+// npx tsx scripts/reproduce/job.ts FOLDER: runs FOLDER/job.json
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = process.argv[2];
+  await runJob(folder, await readJson<Job>(join(folder, 'job.json')));
+}
