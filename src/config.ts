@@ -184,6 +184,11 @@ const objectiveOptions = {
     'Decay of the moving average of the weights, per step (rlp)',
     { hint: 'for a baseline that stays as it is, --baseline frozen' },
   ),
+  thoughtLoss: option(
+    z.enum(['policy-gradient', 'best-of-group']).default('policy-gradient'),
+    OBJECTIVE,
+    'policy-gradient: the clipped surrogate; best-of-group: next-token loss on the best thought of each group (rlp)',
+  ),
   unclosed: option(
     z.enum(['close', 'drop', 'penalize']).default('close'),
     OBJECTIVE,
@@ -306,6 +311,13 @@ export const trainSchema = trainOptionsSchema
     }
     if (options.objective === 'rlp' && options.topK === 1) {
       refuse('topK', 'must not be 1 for training: without chance the thoughts of a group are all the same');
+    }
+    if (options.thoughtLoss === 'best-of-group') {
+      const onlySurrogate = { klCoefficient: 0, nextTokenCoefficient: 0, importanceSampling: 'none' } as const;
+      for (const [key, off] of Object.entries(onlySurrogate) as [keyof typeof onlySurrogate, unknown][]) {
+        if (options[key] !== off)
+          refuse(key, `must be ${off} with --thought-loss best-of-group, which has no use for it`);
+      }
     }
     if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
     if (options.blockLength > options.batchTokens) {

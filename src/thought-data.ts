@@ -69,9 +69,9 @@ export class ThoughtData {
     return new ThoughtData(tokenizer, settings, model.config.maxPositions);
   }
 
-  /** Tokens of the opening delimiter. */
-  get open(): readonly number[] {
-    return this.#think.open;
+  /** Tokens around a thought. */
+  get delimiters(): { open: readonly number[]; close: readonly number[] } {
+    return this.#think;
   }
 
   /** Documents with at least one position; longer ones are cut to what the model's positions hold beside a thought. */

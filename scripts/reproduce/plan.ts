@@ -101,6 +101,11 @@ export const ARMS: readonly Arm[] = [
     settings: ({ steps }) => ({ objective: 'rlp', baseline: 'ema', steps, ...thinking }),
   },
   {
+    name: 'best-of-group',
+    label: 'next-token training on the best of G own thoughts',
+    settings: ({ steps }) => ({ objective: 'rlp', thoughtLoss: 'best-of-group', steps, ...thinking }),
+  },
+  {
     name: 'rlp-frozen',
     label: 'RLP, frozen baseline',
     settings: ({ steps }) => ({ objective: 'rlp', baseline: 'frozen', steps, ...thinking }),

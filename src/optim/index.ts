@@ -1,4 +1,5 @@
 export { cptDocument } from './cpt.ts';
+export { type ImitatedThought, imitationDocument } from './imitation.ts';
 export { type ImportanceSampling, truncatedImportanceWeights, withImportanceWeights } from './importance-sampling.ts';
 export { type LengthNormalization, tokenWeights } from './length-normalization.ts';
 export { type MinibatchOptions, minibatches } from './minibatches.ts';

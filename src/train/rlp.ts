@@ -20,7 +20,7 @@ import {
 import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
 import { ThoughtData } from '../thought-data.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
-import { thoughtLoss, withForwardPasses } from './thought-documents.ts';
+import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** Padded tokens of a no-think pass. */
 const SCORE_TOKENS = 8192;
@@ -92,7 +92,10 @@ function rlpObjective(
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
       times.count('rollout', sampledTokens(rollouts));
-      const loss = thoughtLoss(groups, thoughts.open, config);
+      const loss =
+        config.thoughtLoss === 'best-of-group'
+          ? bestThoughtLoss(groups, thoughts.delimiters)
+          : thoughtLoss(groups, thoughts.delimiters.open, config);
       const { documents, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
       return { documents, metrics: { ...metrics, ...thoughtMetrics(groups), ...passes } };
     },

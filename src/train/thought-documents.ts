@@ -1,5 +1,7 @@
 import type { TrainConfig } from '../config.ts';
 import {
+  type ImitatedThought,
+  imitationDocument,
   type LengthNormalization,
   nextTokenRows,
   rlpDocument,
@@ -90,6 +92,30 @@ export function thoughtLoss(
     samplingLogProbs: all.flatMap((thought) => thought.samplingLogProbs),
     rolloutLogProbs: all.flatMap((thought) => thought.logProbs),
   };
+}
+
+/**
+ * The loss of imitating the best: of each group the thought that was paid most (the first of several), and the text after it,
+ * as next-token targets, every token weighing the same. Rejection sampling instead of a policy gradient (RAFT, Dong et
+ * al., arXiv 2304.06767): what a sceptic would try first. Groups without a thought that counts are left out.
+ */
+export function bestThoughtLoss(
+  groups: readonly PaidGroup[],
+  { open, close }: { open: readonly number[]; close: readonly number[] },
+): ThoughtLoss {
+  const byDocument = new Map<RolloutDocument, ImitatedThought[]>();
+  for (const { document, thoughts, rewards, excluded } of groups) {
+    const candidates = thoughts.flatMap((thought, g) => (excluded[g] ? [] : [{ thought, reward: rewards[g] }]));
+    if (candidates.length === 0) continue;
+    const { thought } = candidates.reduce((best, other) => (other.reward > best.reward ? other : best));
+    const tokens = thought.finishReason === 'closed' ? thought.tokens : [...thought.tokens, ...close];
+    const { position, targets } = thought;
+    byDocument.set(document, [...(byDocument.get(document) ?? []), { position, tokens, targets }]);
+  }
+  const all = [...byDocument.values()].flat();
+  const weight = 1 / all.reduce((sum, { tokens, targets }) => sum + tokens.length + targets.length, 0);
+  const documents = [...byDocument].map(([{ tokens }, thoughts]) => imitationDocument(tokens, thoughts, open, weight));
+  return { documents, samplingLogProbs: [], rolloutLogProbs: [] };
 }
 
 /**
