@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from 'cli-progress';
-import type { Progress } from '../progress.ts';
+import type { Progress, RunHooks } from '../progress.ts';
 import type { Io } from './io.ts';
 import { formatNumber } from './summary.ts';
 
@@ -97,11 +97,18 @@ export function createProgress(io: Io, now: () => number = Date.now): ProgressRe
   return io.errIsTerminal ? barReporter(now) : lineReporter(io, now);
 }
 
-/** Runs long work with its progress shown, and ends the bar whatever happens. */
-export async function withProgress<T>(io: Io, work: (report: (progress: Progress) => void) => Promise<T>): Promise<T> {
+/** Runs long work with its progress and notices shown, and ends the bar whatever happens. */
+export async function withProgress<T>(
+  io: Io,
+  work: (hooks: Required<Pick<RunHooks, 'onProgress' | 'onNotice'>>) => Promise<T>,
+): Promise<T> {
   const progress = createProgress(io);
+  const onNotice = (message: string) => {
+    progress.stop();
+    io.err(`rlp-ort: ${message}\n`);
+  };
   try {
-    return await work(progress.report);
+    return await work({ onProgress: progress.report, onNotice });
   } finally {
     progress.stop();
   }

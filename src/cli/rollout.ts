@@ -27,7 +27,7 @@ export const rolloutCommand: Command = {
   async run(argv, io) {
     const { json, ...config } = resolveSettings(rolloutSchema, rolloutSchema, [flagLayer(argv)]);
     const { runRollout } = await import('../rollout-run.ts');
-    const summary = await withProgress(io, (onProgress) => runRollout(config, { onProgress, signal: io.signal }));
+    const summary = await withProgress(io, (hooks) => runRollout(config, { ...hooks, signal: io.signal }));
     printResult(io, json, summary, () => formatSummary(summary));
     return 0;
   },

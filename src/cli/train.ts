@@ -49,9 +49,7 @@ export const trainCommand: Command = {
       return 0;
     }
     const { train } = await import('../train/train.ts');
-    const summary = await withProgress(io, (onProgress) =>
-      train(config, { onProgress, onNotice: (text) => io.err(`rlp-ort: ${text}\n`), signal: io.signal }),
-    );
+    const summary = await withProgress(io, (hooks) => train(config, { ...hooks, signal: io.signal }));
     printResult(io, json, summary, () => formatSummary(summary));
     return 0;
   },

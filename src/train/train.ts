@@ -11,6 +11,7 @@ import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts'
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
+import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
 import { openRlp } from './rlp.ts';
 
@@ -61,18 +62,22 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   await using _folder = folder;
   let saved = done;
-  let tokens = Number((await readMetrics(config.run)).findLast((row) => 'num_tokens' in row)?.num_tokens ?? 0);
+  const before = await readMetrics(config.run);
+  const monitor = new TrainingMonitor();
+  for (const row of before) monitor.observe(row);
+  let tokens = Number(before.findLast((row) => 'num_tokens' in row)?.num_tokens ?? 0);
   let last: Record<string, number> = {};
   // What an interruption saves: a step that is not finished is taken again.
   let safe = { step: done, state: objective.state() };
   hooks.onProgress?.({ stage: 'train', done, total: config.steps, unit: 'steps' });
   try {
     // An interruption may have come between a step and its evaluation.
-    if (!(await readEvaluations(config.run)).some((row) => row.step === done)) await evaluate(done);
+    if (!before.some((row) => row.step === done && isEvaluation(row))) await evaluate(done);
     for (let step = done + 1; step <= config.steps; step++) {
       const tokensBefore = tokens;
       last = await trainStep(context, objective, { step, folder, times: new StageTimes() }, tokensBefore);
       tokens = last.num_tokens;
+      await record({ step, ...last });
       safe = { step, state: objective.state() };
       const { loss, reward } = last;
       const figures = {
@@ -93,7 +98,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     });
   }
 
-  const evaluations = await readEvaluations(config.run);
+  const evaluations = (await readMetrics(config.run)).filter(isEvaluation);
   return {
     run: config.run,
     steps: saved,
@@ -106,7 +111,14 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   async function evaluate(step: number): Promise<void> {
     if (step % config.evalEvery !== 0 && step !== config.steps) return;
     const figures = await objective.evaluate();
-    if (figures !== undefined) await folder.appendMetrics({ step, ...figures });
+    if (figures !== undefined) await record({ step, ...figures });
+  }
+
+  /** Appends a row to metrics.jsonl, with the warnings that hold. */
+  async function record(row: MetricsRow): Promise<void> {
+    for (const { message } of monitor.observe(row)) hooks.onNotice?.(`warning: ${message}`);
+    const { active } = monitor;
+    await folder.appendMetrics({ ...row, ...(active.length > 0 && { warnings: active.join(' ') }) });
   }
 
   async function save(): Promise<void> {
@@ -123,9 +135,9 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
 }
 
 /**
- * One step: a batch of documents and the optimizer updates on it; its figures are appended to metrics.jsonl. Throws the
- * signal's reason when it is aborted before the first update, when nothing but the data's place has changed; an
- * interruption behind it waits for the end of the step.
+ * One step: a batch of documents and the optimizer updates on it. Throws the signal's reason when it is aborted before the
+ * first update, when nothing but the data's place has changed; an interruption behind it waits for the end of the step.
+ * @returns its figures, for metrics.jsonl
  */
 async function trainStep(
   context: TrainContext,
@@ -187,7 +199,7 @@ async function trainStep(
     times.count('train', tokensOf(update));
   }
 
-  const figures: Record<string, number> = {
+  return {
     ...metrics,
     ...lossMetrics.figures(),
     learning_rate: learningRate,
@@ -197,8 +209,6 @@ async function trainStep(
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),
   };
-  await folder.appendMetrics({ step, ...figures });
-  return figures;
 }
 
 /** Tokens of documents, each once, and of their branches. */
@@ -224,10 +234,7 @@ async function divergence(folder: RunFolder, failed: FailedStep): Promise<RunErr
   );
 }
 
-async function readEvaluations(run: string): Promise<MetricsRow[]> {
-  const rows = await readMetrics(run);
-  return rows.filter((row) => Object.keys(row).some((key) => key.startsWith('eval/')));
-}
+const isEvaluation = (row: MetricsRow): boolean => Object.keys(row).some((key) => key.startsWith('eval/'));
 
 /** Refuses to resume a run that is in use, or already past its last step. */
 async function checkSteps({ run, steps }: TrainConfig): Promise<void> {

@@ -179,6 +179,19 @@ describe('where the thoughts stand', () => {
   });
 });
 
+it('warns by name, on the rows and once to the caller; a resumed run as the whole one', async () => {
+  // So cold that no group has any spread.
+  const config = configOf({ temperature: 0.001, steps: 12, documentsPerStep: 1, checkpointEvery: 11 });
+  const warnings: string[] = [];
+  await train({ ...config, steps: 11 }, { onNotice: (message) => warnings.push(message) });
+  await train({ ...config, resume: true }, { onNotice: (message) => warnings.push(message) });
+  expect(warnings).toEqual([
+    expect.stringMatching(/^warning: reward_variance_collapse at step 10: .* 100% of the groups/),
+  ]);
+  const named = (await readMetrics(config.run)).map((row) => row.warnings);
+  expect(named).toEqual([...Array(9).fill(undefined), ...Array(3).fill('reward_variance_collapse')]);
+});
+
 describe('options', () => {
   it('KL holds the policy near its start', async () => {
     const slow: Partial<TrainConfig> = { baseline: 'frozen', learningRate: 1e-3, steps: 6 };
