@@ -267,6 +267,20 @@ const optimizerOptions = {
     defaultText: '0 for rlp, 0.1 for cpt',
   }),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
+  loraRank: option(
+    count.optional(),
+    OPTIMIZER,
+    'Train adapters of this rank (LoRA) beside weights that stay as they are',
+    {
+      defaultText: 'train all weights',
+    },
+  ),
+  loraAlpha: option(z.number().gt(0).default(8), OPTIMIZER, 'Adapters are scaled by this over their rank (LoRA)'),
+  loraTargetModules: option(
+    z.array(text).min(1).default(['q_proj', 'v_proj']),
+    OPTIMIZER,
+    'Linear layers that have adapters (LoRA), by name; all-linear: all of them',
+  ),
 };
 
 const runOptions = {
@@ -324,7 +338,11 @@ export const trainSchema = trainOptionsSchema
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
     }
   })
-  .transform((options) => ({ ...options, weightDecay: options.weightDecay ?? WEIGHT_DECAY[options.objective] }));
+  .transform((options) => ({
+    ...options,
+    weightDecay: options.weightDecay ?? WEIGHT_DECAY[options.objective],
+    loraTargetModules: options.loraTargetModules.flatMap((names) => names.split(',')),
+  }));
 /** Settings of `train` after checks, as `train` takes them. */
 export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
 

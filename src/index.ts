@@ -86,6 +86,7 @@ export {
   writeSafetensors,
 } from './export/index.ts';
 // Training: losses over prefix trees, AdamW, EMA, schedules, checkpoints that a run continues from.
+export { initialAdapters, type LoraConfig, mergeAdapters } from './lora.ts';
 export { microBatches, paddedTokens } from './micro-batches.ts';
 export { type ModelConfig, parameterCount, parameterShapes } from './model-config.ts';
 export { type OpenModel, openModel } from './model-directory.ts';

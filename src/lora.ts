@@ -1,4 +1,4 @@
-import { UserError } from './errors.ts';
+import { internal, UserError } from './errors.ts';
 import { type ModelConfig, parameterShapes } from './model-config.ts';
 import { type Seed, uniformStream } from './random.ts';
 
@@ -14,6 +14,9 @@ export interface LoraConfig {
   targetModules: readonly string[];
 }
 
+/** What a layer's modules are called. */
+const LINEAR_LAYERS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
 /** PEFT's word for every linear layer but the head. */
 export const ALL_LINEAR = 'all-linear';
 
@@ -26,40 +29,45 @@ interface Tensor {
 /** The factor alpha / rank of B A. */
 export const loraScale = ({ rank, alpha }: LoraConfig): number => alpha / rank;
 
+const A_SUFFIX = '.lora_A.weight';
+
 /** Names of the two adapter weights of a module. */
 export const adapterNames = (module: string): { a: string; b: string } => ({
-  a: `${module}.lora_A.weight`,
+  a: `${module}${A_SUFFIX}`,
   b: `${module}.lora_B.weight`,
 });
 
 /** Whether a module has adapters; embedding and head never do. */
 export const isLoraTarget = (module: string, { targetModules }: LoraConfig): boolean =>
-  module.endsWith('_proj') &&
+  LINEAR_LAYERS.some((layer) => module.endsWith(`.${layer}`)) &&
   targetModules.some((target) => target === ALL_LINEAR || module === target || module.endsWith(`.${target}`));
 
 /** Linear layers of the decoder with the shape of their weight, [out, in]. */
 function linearModules(config: ModelConfig): [module: string, shape: readonly number[]][] {
   return [...parameterShapes(config)].flatMap(([name, shape]) =>
-    name.endsWith('_proj.weight') ? [[name.slice(0, -'.weight'.length), shape]] : [],
+    LINEAR_LAYERS.some((layer) => name.endsWith(`.${layer}.weight`)) ? [[name.slice(0, -'.weight'.length), shape]] : [],
   );
 }
 
 /** Modules that have adapters, in the order of the forward pass. */
-export const loraModules = (config: ModelConfig, lora: LoraConfig): string[] =>
+const loraModules = (config: ModelConfig, lora: LoraConfig): string[] =>
   linearModules(config).flatMap(([module]) => (isLoraTarget(module, lora) ? [module] : []));
 
 /** @throws UserError when a target is the name of no linear layer */
 export function checkLora(config: ModelConfig, lora: LoraConfig): void {
-  const modules = linearModules(config).map(([module]) => module);
   for (const target of lora.targetModules) {
-    if (modules.some((module) => isLoraTarget(module, { ...lora, targetModules: [target] }))) continue;
-    const names = [...new Set(modules.map((module) => module.split('.').at(-1)))];
+    if (loraModules(config, { ...lora, targetModules: [target] }).length > 0) continue;
     throw new UserError(
       `--lora-target-modules ${target}: the model has no linear layer of that name; ` +
-        `it has ${names.join(', ')}; ${ALL_LINEAR} stands for all of them`,
+        `it has ${LINEAR_LAYERS.join(', ')}; ${ALL_LINEAR} stands for all of them`,
     );
   }
 }
+
+/** The targets without PEFT's word for all of them. */
+export const targetNames = ({ targetModules }: LoraConfig): string[] => [
+  ...new Set(targetModules.flatMap((target) => (target === ALL_LINEAR ? LINEAR_LAYERS : [target]))),
+];
 
 /** Every adapter weight by its name with its shape, in the order of the forward pass. */
 export function adapterShapes(config: ModelConfig, lora: LoraConfig): Map<string, readonly number[]> {
@@ -101,19 +109,24 @@ export function initialAdapters(config: ModelConfig, lora: LoraConfig, seed: See
  * W + (alpha / rank) B A in place of W and its adapters, summed in float64 and rounded once; the other weights as they are.
  * @param weights those of the model and its adapters
  */
-export function mergeAdapters(
-  weights: ReadonlyMap<string, Tensor>,
-  config: ModelConfig,
-  lora: LoraConfig,
-): Map<string, Tensor> {
+export function mergeAdapters(weights: ReadonlyMap<string, Tensor>, lora: LoraConfig): Map<string, Tensor> {
   const merged = new Map(weights);
-  for (const module of loraModules(config, lora)) {
-    const names = adapterNames(module);
-    const [w, a, b] = [`${module}.weight`, names.a, names.b].map((name) => weights.get(name));
-    if (w === undefined || a === undefined || b === undefined) continue;
-    merged.set(`${module}.weight`, { shape: w.shape, data: addProduct(w, a, b, loraScale(lora)) });
-    merged.delete(names.a);
-    merged.delete(names.b);
+  const take = (name: string): Tensor => {
+    const tensor = weights.get(name);
+    if (tensor === undefined) throw internal(`adapters without ${name}`);
+    return tensor;
+  };
+  for (const name of weights.keys()) {
+    if (!name.endsWith(A_SUFFIX)) continue;
+    const module = name.slice(0, -A_SUFFIX.length);
+    const { a, b } = adapterNames(module);
+    const weight = take(`${module}.weight`);
+    merged.set(`${module}.weight`, {
+      shape: weight.shape,
+      data: addProduct(weight, take(a), take(b), loraScale(lora)),
+    });
+    merged.delete(a);
+    merged.delete(b);
   }
   return merged;
 }

@@ -31,7 +31,7 @@ export type ArtifactName = keyof typeof ARTIFACTS;
 /** What a graph is built for beyond the model. */
 export interface GraphOptions {
   /** Train adapters in place of the weights; the rollout graphs then have them, too. */
-  lora?: LoraConfig;
+  lora?: LoraConfig | undefined;
 }
 
 type Locate = (name: string) => WeightLocation;

@@ -1,3 +1,4 @@
+export { writeAdapter } from './adapter-write.ts';
 export {
   ARTIFACTS,
   type ArtifactName,

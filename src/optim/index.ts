@@ -10,6 +10,7 @@ export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts'
 export {
   DEFAULT_OPTIMIZER_SETTINGS,
   type HostTensor,
+  hostTensor,
   type OptimizerResult,
   type OptimizerSettings,
   STATE_KINDS,

@@ -16,6 +16,9 @@ export interface HostTensor {
   data: Float32Array;
 }
 
+/** A view of a tensor in host memory. */
+export const hostTensor = (value: Value): HostTensor => ({ shape: value.dims, data: value.data as Float32Array });
+
 /** AdamW (Loshchilov and Hutter, arXiv 1711.05101) with global-norm clipping, and the lag of the EMA weights. */
 export interface OptimizerSettings {
   learningRate: number;
@@ -286,8 +289,7 @@ export class TrainingSession implements Disposable {
 
   /** A view of the state of what is trained: its arrays change with the next step, so write them out before it. */
   state(): TrainingState {
-    const view = (values: Map<string, Value>) =>
-      new Map([...values].map(([name, value]) => [name, { shape: value.dims, data: value.data as Float32Array }]));
+    const view = (values: Map<string, Value>) => new Map([...values].map(([name, value]) => [name, hostTensor(value)]));
     const { weights, exp_avg, exp_avg_sq, ema } = this.#state;
     return {
       step: this.#step,

@@ -9,12 +9,15 @@ import {
   openCheckpoint,
   readSafetensorsHeader,
   readTensor,
+  writeAdapter,
   writeArtifacts,
   writeSafetensors,
 } from '../export/index.ts';
 import { errnoOf, fileError } from '../file-error.ts';
+import { type LoraConfig, mergeAdapters } from '../lora.ts';
 import {
   type HostTensor,
+  hostTensor,
   STATE_KINDS,
   type StateKind,
   type TrainingSession,
@@ -32,6 +35,8 @@ export interface TrainingCheckpoint {
   /** In which the weights are written for others to use; the masters stay float32. */
   dtype: DType;
   session: TrainingSession;
+  /** Of a session that trains adapters. */
+  lora?: LoraConfig;
   /** What else the run needs to go on, as JSON. */
   state: unknown;
 }
@@ -45,18 +50,21 @@ interface StateFile {
 }
 
 const FOLDER = 'checkpoint';
+const ADAPTER = 'adapter';
 const STATE = 'state.json';
 const fileOf = (kind: StateKind) => `${kind}.safetensors`;
 
 /**
  * Writes a training checkpoint, all or nothing: a Hugging Face directory with the weights in `dtype` and the ONNX graphs
- * beside them, and in checkpoint/ the float32 masters, moments and EMA with their hashes. The same state gives the same bytes.
+ * beside them, and in checkpoint/ the float32 masters, moments and EMA of what is trained with their hashes. With LoRA the
+ * adapters are merged into the weights, and stand in adapter/ in PEFT's layout. The same state gives the same bytes.
  */
 export async function saveTrainingCheckpoint({
   out,
   source,
   dtype,
   session,
+  lora,
   state,
 }: TrainingCheckpoint): Promise<void> {
   const { step, tensors } = session.state();
@@ -64,8 +72,11 @@ export async function saveTrainingCheckpoint({
   await withAtomicDirectory(
     out,
     async (folder) => {
-      await fillCheckpointDirectory(folder, { source, weights: tensors.weights, dtype });
+      const weights = new Map([...session.weights].map(([name, value]) => [name, hostTensor(value)]));
+      const merged = lora === undefined ? weights : mergeAdapters(weights, lora);
+      await fillCheckpointDirectory(folder, { source, weights: merged, dtype });
       await writeArtifacts(await openCheckpoint(folder), folder);
+      if (lora !== undefined) await writeAdapter(join(folder, ADAPTER), source, lora, tensors.weights);
       await mkdir(join(folder, FOLDER));
       const sha256: Record<string, string> = {};
       for (const kind of STATE_KINDS) {

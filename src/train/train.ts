@@ -1,5 +1,6 @@
 import { parseDevice, type TrainConfig } from '../config.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
+import { initialAdapters, type LoraConfig } from '../lora.ts';
 import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches, TrainingSession } from '../optim/index.ts';
@@ -51,11 +52,16 @@ const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openR
 export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<TrainSummary> {
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkSteps(config) : checkNewRun(config.run));
-  const model = await openModel(config.model);
+  const lora = loraOf(config);
+  const model = await openModel(config.model, { lora });
   const { dataHash, data, makeObjective } = await OBJECTIVES[config.objective](config, model);
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
-  using session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), sessionOptions);
+  const weights = await model.loadWeights();
+  if (lora !== undefined) {
+    for (const [name, adapter] of initialAdapters(model.config, lora, config.seed)) weights.set(name, adapter);
+  }
+  using session = await TrainingSession.create(model.trainingArtifacts, weights, sessionOptions);
   const context: TrainContext = { config, hooks, model, modelHash, dataHash, session, sessionOptions };
   const objective = makeObjective(context);
 
@@ -127,6 +133,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
       source: model.directory,
       dtype: config.checkpointDtype === 'source' ? model.dtype : config.checkpointDtype,
       session,
+      ...(lora !== undefined && { lora }),
       state: { modelHash, dataHash, objective: safe.state } satisfies RunState,
     });
     saved = safe.step;
@@ -217,6 +224,9 @@ const tokensOf = (documents: readonly TreeDocument[]): number =>
     (sum, { trunk, branches }) => sum + trunk.length + branches.reduce((n, { tokens }) => n + tokens.length, 0),
     0,
   );
+
+const loraOf = ({ loraRank, loraAlpha, loraTargetModules }: TrainConfig): LoraConfig | undefined =>
+  loraRank === undefined ? undefined : { rank: loraRank, alpha: loraAlpha, targetModules: loraTargetModules };
 
 /** A path as a shell takes it. */
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
