@@ -58,9 +58,23 @@ export function mergeHeads(b: GraphBuilder, x: Value, tree: TreeShape): Value {
  * @returns the same shape
  */
 export function treeAttention(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: Keys): Value {
+  return treeAttentionParts(b, tree, q, own, trunk).output;
+}
+
+/** treeAttention with the probabilities: onOwn [.., length*rep, ownLength], onTrunk [.., length*rep, trunkLength]. */
+export function treeAttentionParts(
+  b: GraphBuilder,
+  tree: TreeShape,
+  q: Value,
+  own: Keys,
+  trunk?: Keys,
+): { output: Value; onOwn: Value; onTrunk?: Value } {
   const alpha = 1 / Math.sqrt(tree.headDim);
   const ownScores = b.add(b.fusedMatMul(q, own.key, { transB: true, alpha }), own.bias);
-  if (trunk === undefined) return b.matmul(b.softmax(ownScores), own.value);
+  if (trunk === undefined) {
+    const onOwn = b.softmax(ownScores);
+    return { output: b.matmul(onOwn, own.value), onOwn };
+  }
 
   // All queries of a document meet its trunk in one GEMM per key/value head.
   const { groups, rows, numKvHeads: K, headDim: d } = tree;
@@ -75,7 +89,8 @@ export function treeAttention(b: GraphBuilder, tree: TreeShape, q: Value, own: K
     throw internal('keys of trunk and row do not add up');
   const [onTrunk, onOwn] = b.split(probabilities, [trunkLength, ownLength], -1);
   const fromTrunk = b.matmul(b.reshape(onTrunk, [...flat, trunkLength]), trunk.value);
-  return b.add(b.reshape(fromTrunk, [groups, K, rows, queries, d]), b.matmul(onOwn, own.value));
+  const output = b.add(b.reshape(fromTrunk, [groups, K, rows, queries, d]), b.matmul(onOwn, own.value));
+  return { output, onOwn, onTrunk };
 }
 
 /** bool [length*rep, length]: token l sees keys <= l; rep query heads of a token stand together. */

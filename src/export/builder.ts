@@ -1,6 +1,7 @@
 import type { DType } from '../dtypes.ts';
 import { typedArrayFor } from '../dtypes.ts';
 import { internal } from '../errors.ts';
+import type { Composite, Rule } from './gradient-rule.ts';
 import type { Attributes, Dim, Node, Shape } from './ir.ts';
 import { Graph, multiplyDims, normalizeAxis, sameShape, Value } from './ir.ts';
 import { inferNode, type Op } from './operators.ts';
@@ -19,6 +20,8 @@ export class GraphBuilder {
   #scope: Graph;
   readonly #constants = new Map<string, Value>();
   #dims = new Map<Dim, Value>();
+  /** Stretches of nodes with a gradient rule of their own, by their last node. */
+  readonly composites = new Map<Node, Composite>();
   readonly #introducedBy = new Map<string, { value: Value; axis: number }>();
 
   constructor(name: string, graph = new Graph(name)) {
@@ -104,6 +107,20 @@ export class GraphBuilder {
     const outputs = inferNode(op, inputs, attributes, declared).map(({ dtype, shape }) => new Value(dtype, shape));
     this.#scope.nodes.push({ op, inputs, attributes, outputs });
     return outputs;
+  }
+
+  /**
+   * The nodes that `forward` appends, differentiated as one by `rule` instead of one by one.
+   * @param forward its first value is the result; more are for the rule to read: they get no gradient of their own
+   * @param inputs what the rule has parts for
+   */
+  composite(inputs: readonly Value[], forward: () => readonly Value[], rule: Rule): Value {
+    const start = this.nodes.length;
+    const outputs = forward();
+    const last = this.nodes.at(-1);
+    if (last === undefined || this.nodes.length === start) throw internal('a composite without nodes');
+    this.composites.set(last, { start, inputs, outputs, rule });
+    return outputs[0];
   }
 
   #one(op: Op, inputs: readonly (Value | null)[], attributes: Attributes = {}, declared?: Shape): Value {

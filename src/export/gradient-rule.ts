@@ -24,6 +24,15 @@ export type Part = (() => Value) | { onto(sum: Value): Value; alone?(): Value };
 /** One part per input; undefined for inputs that have no gradient, such as indices. */
 export type Rule = (rule: RuleArguments) => readonly (Part | undefined)[];
 
+/** Nodes that are differentiated as one; see GraphBuilder.composite. */
+export interface Composite {
+  /** Index of its first node; the last one is what it is found by. */
+  start: number;
+  inputs: readonly Value[];
+  outputs: readonly Value[];
+  rule: Rule;
+}
+
 /** The rule of an operator with one output: dy is there for sure. */
 export const single =
   (rule: (rule: RuleArguments & { dy: Value }) => readonly (Part | undefined)[]): Rule =>

@@ -34,12 +34,19 @@ export function gradients(
   const varying = dependents(nodes, wrt);
   const sums = new Map(onto);
   if (varying.has(output)) sums.set(output, start);
-  for (const node of nodes.reverse()) {
-    const dys = node.outputs.map((y) => sums.get(y));
-    if (dys.every((dy) => dy === undefined) || !node.inputs.some((x) => x !== null && varying.has(x))) continue;
-    const parts = differentiate(b, node, dys);
-    node.inputs.forEach((x, i) => {
-      const part = parts[i];
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const node = nodes[i];
+    const composite = b.composites.get(node);
+    if (composite !== undefined) i = composite.start;
+    const { inputs, outputs } = composite ?? node;
+    const dys = outputs.map((y) => sums.get(y));
+    if (dys.every((dy) => dy === undefined) || !inputs.some((x) => x !== null && varying.has(x))) continue;
+    const parts =
+      composite === undefined
+        ? differentiate(b, node, dys)
+        : composite.rule({ b, x: composite.inputs, y: outputs, dys, attributes: {} });
+    inputs.forEach((x, k) => {
+      const part = parts[k];
       if (x !== null && part !== undefined && varying.has(x)) sums.set(x, accumulate(b, x, sums.get(x), part));
     });
   }

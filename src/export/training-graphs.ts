@@ -1,9 +1,9 @@
 import { trainableShapes } from '../lora.ts';
-import { causalMask, type Keys, maskBias, mergeHeads, splitHeads, type TreeShape, treeAttention } from './attention.ts';
-import { type Attend, type DecoderContext, decoderBody, headWeight } from './decoder.ts';
+import { type DecoderContext, decoderBody, headWeight } from './decoder.ts';
 import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
 import { differentiatedHead, type HeadOptions, type LossHead, lossHead } from './loss-head.ts';
+import { treeBatchAttention } from './training-attention.ts';
 
 /** How the training and the evaluation graph trade time for memory. */
 export type TrainingGraphOptions = HeadOptions;
@@ -54,7 +54,6 @@ function declareOutputs({ builder: b }: DecoderContext, { loss, logProbs, entrop
 function treeForward(context: DecoderContext): Value {
   const { builder: b, config } = context;
   const heads = { numHeads: config.numHeads, numKvHeads: config.numKvHeads, headDim: config.headDim };
-  const rep = config.numHeads / config.numKvHeads;
   const trunkIds = b.input('trunk_ids', 'int64', ['D', 'P']);
   const trunkPositions = b.input('trunk_positions', 'int64', ['D', 'P']);
   const branchIds = b.input('branch_ids', 'int64', ['D', 'R', 'L']);
@@ -63,38 +62,9 @@ function treeForward(context: DecoderContext): Value {
   b.defineDim('D*P', b.mul(b.dim('D'), b.dim('P')));
   b.defineDim('D*R*L', b.mul(b.mul(b.dim('D'), b.dim('R')), b.dim('L')));
 
-  const trunk: TreeShape = { groups: 'D', rows: 1, length: 'P', ...heads };
-  const branch: TreeShape = { groups: 'D', rows: 'R', length: 'L', ...heads };
-  const trunkCausal = maskBias(b, causalMask(b, 'P', rep)); // (P*rep, P)
-  const branchCausal = maskBias(b, causalMask(b, 'L', rep)); // (L*rep, L)
-  const visible = b.less(b.range('P'), b.unsqueeze(trunkLengths, [1, 3, 4])); // (D, 1, R, 1, P)
-  const trunkVisible = maskBias(b, visible);
-
-  const attend: Attend = (_layer, q, k, v) => {
-    const parts = (x: Value) => b.split(x, ['D*P', 'D*R*L'], 0);
-    const [trunkQ, branchQ] = parts(q);
-    const [trunkK, branchK] = parts(k);
-    const [trunkV, branchV] = parts(v);
-    const keysOf = (tree: TreeShape, key: Value, value: Value, bias: Value): Keys => ({
-      key: splitHeads(b, key, tree),
-      value: splitHeads(b, value, tree),
-      bias,
-    });
-    const trunkKeys = keysOf(trunk, trunkK, trunkV, trunkCausal);
-    const prefix: Keys = {
-      key: b.squeeze(trunkKeys.key, [2]),
-      value: b.squeeze(trunkKeys.value, [2]),
-      bias: trunkVisible,
-    };
-    const branchKeys = keysOf(branch, branchK, branchV, branchCausal);
-    const onTrunk = mergeHeads(b, treeAttention(b, trunk, splitHeads(b, trunkQ, trunk), trunkKeys), trunk);
-    const onBranch = mergeHeads(
-      b,
-      treeAttention(b, branch, splitHeads(b, branchQ, branch), branchKeys, prefix),
-      branch,
-    );
-    return b.concat([onTrunk, onBranch], 0);
-  };
+  const trunk = { groups: 'D', rows: 1, length: 'P', ...heads };
+  const branch = { groups: 'D', rows: 'R', length: 'L', ...heads };
+  const attend = treeBatchAttention(b, trunk, branch, trunkLengths);
   const flat = (trunkTokens: Value, branchTokens: Value) =>
     b.concat([b.reshape(trunkTokens, ['D*P']), b.reshape(branchTokens, ['D*R*L'])], 0);
   return decoderBody(context, flat(trunkIds, branchIds), flat(trunkPositions, branchPositions), attend);
