@@ -74,6 +74,20 @@ const modelAndData = {
       path: true,
     },
   ),
+  textColumn: option(text.default('text'), FILES, 'Column of the text in .jsonl, .parquet and .arrow files'),
+  idColumn: option(text.default('id'), FILES, 'Column that names a document, if there is one', {
+    hint: 'random numbers are drawn by it',
+  }),
+  positionsColumn: option(
+    text.default('positions'),
+    FILES,
+    'Column of the offsets in characters for --position-strategy column',
+  ),
+  onBadRows: option(
+    z.enum(['error', 'skip']).default('error'),
+    FILES,
+    'Rows that cannot be read (broken JSON, no text, not UTF-8): stop at the first, or leave them out and count them',
+  ),
 };
 
 /** Divided by less than this, logits may leave the range of float32. */
@@ -284,6 +298,22 @@ const optimizerOptions = {
 };
 
 const runOptions = {
+  dataWeights: option(
+    z
+      .array(z.union([z.string(), z.number()]))
+      .refine(
+        (weights) => weights.length > 0 && weights.every((weight) => Number(weight) > 0 && Number(weight) < Infinity),
+        {
+          error: 'must be numbers above 0',
+        },
+      )
+      .transform((weights) => weights.map(Number))
+      .optional(),
+    FILES,
+    'How often documents are drawn from each --data, relative to the others; each starts over when it is used up',
+    { defaultText: 'each document once an epoch' },
+  ),
+  shuffleBuffer: option(count.default(10_000), FILES, 'Documents that are in memory, to be drawn in random order'),
   run: option(text, FILES, 'Run folder to create: configuration, metrics, rollouts, checkpoints', { path: true }),
   evalData: option(z.array(text).min(1).optional(), FILES, 'Held-out text, same formats as --data', { path: true }),
   evalEvery: option(count.default(50), RUN, 'Steps between evaluations on --eval-data; also before and after'),
@@ -332,6 +362,9 @@ export const trainSchema = trainOptionsSchema
         if (options[key] !== off)
           refuse(key, `must be ${off} with --thought-loss best-of-group, which has no use for it`);
       }
+    }
+    if (options.dataWeights !== undefined && options.dataWeights.length !== options.data.length) {
+      refuse('dataWeights', `must be one for each --data (${options.data.length}); quote a pattern to keep it one`);
     }
     if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
     if (options.blockLength > options.batchTokens) {

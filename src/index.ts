@@ -31,17 +31,29 @@ export {
 } from './config.ts';
 // Data: documents, tokens, positions to think at.
 export {
+  type BadRows,
+  Corpus,
+  type CorpusOptions,
   choosePositions,
   type DataCursor,
   DataLoader,
   type Document,
+  type DocumentColumns,
+  documentOf,
+  type Item,
   type LoaderOptions,
   loadTokenizer,
+  type PackedCursor,
+  PackedStream,
   type PackOptions,
   type PositionOptions,
   type PositionStrategy,
   packDocuments,
+  type ReadOptions,
+  type ReadSettings,
+  type Row,
   readDocuments,
+  TextData,
   type ThinkTokens,
   type TokenizedData,
   type TokenizedDocument,
@@ -49,6 +61,8 @@ export {
   Tokenizer,
   tokenizeDocument,
   tokenizeDocuments,
+  type WantedColumns,
+  type WeightedCorpus,
 } from './data/index.ts';
 // Errors, element types, noise.
 export {

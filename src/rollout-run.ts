@@ -1,7 +1,7 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
 import { parseDevice, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
-import { fingerprint } from './data/index.ts';
+import { type BadRows, badRowsNotice } from './data/index.ts';
 import { RunError } from './errors.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
@@ -30,6 +30,8 @@ export interface RolloutSummary {
   skipped: number;
   /** Documents cut to what the model's positions hold beside a thought. */
   truncated: number;
+  /** Rows left out because they cannot be read, if there are any. */
+  badRows?: BadRows;
   /** Means over this call's thoughts; left out if there were none. */
   reward?: number;
   reasonedCrossEntropy?: number;
@@ -53,10 +55,14 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   await checkParent(config.out);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
-  const { documents: tokenized, skipped, truncated } = await data.read(config.data);
+  const source = await data.documents(config.data);
+  const notice = badRowsNotice(source.badRows);
+  if (notice !== undefined) hooks.onNotice?.(notice);
+  // That none is of use shows here, before the work.
+  await source.documents().documents.next();
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
   const { device, threads, out: _out, ...recorded } = config;
-  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: fingerprint(tokenized) };
+  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: source.hash };
   const metadata = { config: settings, modelHash: await model.hash() };
 
   const options = { device: parseDevice(device), intraOpThreads: threads };
@@ -66,22 +72,25 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
     // A batch of the file is a batch of documents, so what is there says where to go on.
-    const first = Math.min(writer.batches * config.documentsPerBatch, tokenized.length);
-    const documents = data.place(tokenized.slice(first), config.step, scorer.positionScores);
-    const rollouts = engine.generate(documents, data.rolloutOptions(config.step));
-    const totals = await writeRollouts({
-      config,
-      hooks,
-      writer,
-      data,
-      baseline,
-      total: tokenized.length,
-      first,
-      rollouts,
+    const first = writer.batches * config.documentsPerBatch;
+    const { documents, tokenizing } = source.documents();
+    const placed = data.place(skip(documents, first), config.step, scorer.positionScores);
+    const rollouts = engine.generate(placed, data.rolloutOptions(config.step));
+    // Of the documents, those too short to think about are found as they come up.
+    const total = () => source.size - tokenizing.skipped;
+    const { written, ...totals } = await writeRollouts({
+      ...{ config, hooks, writer, data, baseline, total, first, rollouts },
     });
     await writer.finish();
-    return { out: config.out, documents: tokenized.length - first, skipped, truncated, ...totals };
+    const { skipped, truncated } = tokenizing;
+    const bad = source.badRows.count > 0 && { badRows: source.badRows };
+    return { out: config.out, documents: written, skipped, truncated, ...bad, ...totals };
   });
+}
+
+async function* skip<T>(items: AsyncIterable<T>, count: number): AsyncGenerator<T> {
+  let passed = 0;
+  for await (const item of items) if (passed++ >= count) yield item;
 }
 
 /** Scores text without a thought under a checkpoint's weights. */
@@ -123,8 +132,8 @@ interface WriteInput {
   writer: RolloutWriter;
   data: ThoughtData;
   baseline: Baseline;
-  /** Documents in all; the first `first` are in the file. */
-  total: number;
+  /** Documents in all, as far as it is known; the first `first` are in the file. */
+  total: () => number;
   first: number;
   /** Of the others, in their order. */
   rollouts: AsyncIterable<DocumentRollouts>;
@@ -133,36 +142,22 @@ interface WriteInput {
 /** Pays the thoughts and appends them batch by batch. */
 async function writeRollouts(
   input: WriteInput,
-): Promise<Omit<RolloutSummary, 'out' | 'documents' | 'skipped' | 'truncated'>> {
+): Promise<{ written: number } & Omit<RolloutSummary, 'out' | 'documents' | 'skipped' | 'truncated'>> {
   const { config, hooks, writer, data, baseline, total, first } = input;
   const start = performance.now();
   const totals = { rows: 0, reward: 0, reasoned: 0, noThink: 0, tokens: 0 };
   const batch: DocumentRollouts[] = [];
-  let done = first;
-  let kept = first;
+  let done = Math.min(first, total());
+  const before = done;
+  let kept = done;
   const report = () => {
     const figures = {
       ...(totals.rows > 0 && { reward: totals.reward / totals.rows }),
       ...(totals.tokens > 0 && { 'tokens/s': (1000 * totals.tokens) / (performance.now() - start) }),
     };
-    hooks.onProgress?.({ stage: 'rollout', done, total, unit: 'documents', figures });
+    hooks.onProgress?.({ stage: 'rollout', done, total: total(), unit: 'documents', figures });
   };
-  report();
-  // An interruption finishes the batch, so that its thoughts are kept: what is not in the file is thought again.
-  const stopIfInterrupted = () => {
-    if (!hooks.signal?.aborted || kept === total) return;
-    const where = kept > 0 ? `; ${kept} of ${total} documents are kept in ${partialPath(config.out)}` : '';
-    throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
-  };
-  stopIfInterrupted();
-  for await (const rollouts of input.rollouts) {
-    batch.push(rollouts);
-    done++;
-    totals.tokens += rollouts.thoughts.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    if (batch.length < config.documentsPerBatch && done < total) {
-      report();
-      continue;
-    }
+  const writeBatch = async () => {
     const { groups } = await payThoughts(batch.splice(0), baseline, config);
     const records = toRecords(groups, data.decode, {
       step: config.step,
@@ -178,11 +173,34 @@ async function writeRollouts(
       totals.reasoned -= sum(record.reasonedLogProbs);
       totals.noThink -= sum(record.baselineLogProbs);
     }
+  };
+  report();
+  // An interruption finishes the batch, so that its thoughts are kept: what is not in the file is thought again.
+  const stopIfInterrupted = () => {
+    if (!hooks.signal?.aborted || kept === total()) return;
+    const where = kept > 0 ? `; ${kept} of ${total()} documents are kept in ${partialPath(config.out)}` : '';
+    throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
+  };
+  stopIfInterrupted();
+  for await (const rollouts of input.rollouts) {
+    batch.push(rollouts);
+    done++;
+    totals.tokens += rollouts.thoughts.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    if (batch.length < config.documentsPerBatch) {
+      report();
+      continue;
+    }
+    await writeBatch();
     report();
     stopIfInterrupted();
   }
+  if (batch.length > 0) {
+    await writeBatch();
+    report();
+  }
   const seconds = (performance.now() - start) / 1000;
   return {
+    written: done - before,
     rows: totals.rows,
     ...(totals.rows > 0 && {
       reward: totals.reward / totals.rows,

@@ -4,12 +4,11 @@ import {
   loadTokenizer,
   needsPosition,
   type PositionStrategy,
-  readDocuments,
+  type ReadSettings,
+  TextData,
   type ThinkTokens,
-  type TokenizedData,
   type TokenizedDocument,
   type Tokenizer,
-  tokenizeDocuments,
 } from './data/index.ts';
 import { UserError } from './errors.ts';
 import type { OpenModel } from './model-directory.ts';
@@ -18,7 +17,7 @@ import type { PositionScore } from './reward/index.ts';
 import { BranchRow, type RolloutDocument, type RolloutOptions } from './rollout/index.ts';
 
 /** Settings of rollout and train that say where and how to think. */
-export interface ThoughtSettings {
+export interface ThoughtSettings extends ReadSettings {
   groupSize: number;
   positions: number;
   positionStrategy: PositionStrategy;
@@ -33,8 +32,6 @@ export interface ThoughtSettings {
   prompt: string;
   thinkOpen: string;
   thinkClose: string;
-  seed: number;
-  limit?: number;
   slots?: number;
   documentsPerBatch: number;
 }
@@ -74,10 +71,22 @@ export class ThoughtData {
     return this.#think;
   }
 
-  /** Documents with at least one position; longer ones are cut to what the model's positions hold beside a thought. */
-  read(files: readonly string[]): Promise<TokenizedData> {
-    const { positionStrategy, horizon, limit } = this.#settings;
-    return tokenizeDocuments(readDocuments(files, { limit }), this.tokenizer, {
+  /**
+   * Documents with at least one position, drawn as they are needed; longer ones are cut to what the model's positions hold
+   * beside a thought.
+   */
+  documents(files: readonly string[]): Promise<TextData> {
+    return this.#open(files, this.#settings);
+  }
+
+  /** Documents to measure on: all of them in memory. */
+  async heldOut(files: readonly string[]): Promise<TokenizedDocument[]> {
+    return (await this.#open(files, { ...this.#settings, dataWeights: undefined, resume: false })).all();
+  }
+
+  #open(files: readonly string[], settings: ReadSettings): Promise<TextData> {
+    const { positionStrategy, horizon } = this.#settings;
+    return TextData.open(files, this.tokenizer, settings, {
       maxContextTokens: this.#maxContextTokens + horizon,
       requirement: needsPosition(positionStrategy, { horizon }),
     });

@@ -9,6 +9,7 @@ import { doctorCommand } from './doctor.ts';
 import { exportCommand } from './export.ts';
 import { inspectCommand } from './inspect.ts';
 import type { Io } from './io.ts';
+import { protectDash } from './options-from-schema.ts';
 import { rolloutCommand } from './rollout.ts';
 import { trainCommand } from './train.ts';
 
@@ -65,7 +66,7 @@ function parse(args: readonly string[]): Request {
   const parser = buildParser(args, (command, argv) => requests.push({ command, argv }));
   // With a callback yargs hands over what it would print (--help, --version) instead of printing it.
   const argv: Record<string, unknown> = {
-    ...parser.parseSync([...args], {}, (_error: unknown, _argv: unknown, output: string) => {
+    ...parser.parseSync(protectDash(args), {}, (_error: unknown, _argv: unknown, output: string) => {
       if (output !== '') requests.unshift({ print: output });
     }),
   };

@@ -46,13 +46,26 @@ export function declareOptions(yargs: Argv, schema: z.ZodObject): Argv {
 
 const GLOBAL = new Set(['_', '$0', 'help', 'h', 'version', 'verbose']);
 
+/** Stands for `-` while yargs is at work, to which that begins a flag and is no value of a list. */
+const DASH = '\u2010';
+
+/** Arguments as yargs takes them; `flagLayer` gives them back as they were. */
+export const protectDash = (args: readonly string[]): string[] => args.map((arg) => (arg === '-' ? DASH : arg));
+
+function restoreDash(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(restoreDash);
+  return value === DASH ? '-' : value;
+}
+
 /** The flags that were given, by name, unknown ones included: resolveSettings names them and what they may have meant. */
 export function flagLayer(argv: Readonly<Record<string, unknown>>): Layer {
   const extra = Array.isArray(argv._) ? argv._.slice(1) : [];
   if (extra.length > 0) throw new UserError(`unexpected argument ${extra.join(' ')}; see --help`);
   return {
     values: Object.fromEntries(
-      Object.entries(argv).filter(([name, value]) => !GLOBAL.has(name) && value !== undefined),
+      Object.entries(argv)
+        .filter(([name, value]) => !GLOBAL.has(name) && value !== undefined)
+        .map(([name, value]) => [name, restoreDash(value)]),
     ),
   };
 }

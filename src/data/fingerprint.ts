@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
-import type { TokenizedDocument } from './tokenize.ts';
+import { createReadStream } from 'node:fs';
+import { fileError } from '../file-error.ts';
 
-/** SHA-256 of the documents' ids, tokens and listed positions: whether data is what it was before an interruption. */
-export function fingerprint(documents: Iterable<TokenizedDocument>): string {
+/** SHA-256 of a file, which is read piece by piece. */
+export async function fileHash(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for (const { id, tokens, listedPositions } of documents) {
-    hash.update(`${JSON.stringify([id, tokens.length, listedPositions])}\n`);
-    hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk);
+  } catch (thrown) {
+    throw fileError('cannot read', path, thrown);
   }
   return hash.digest('hex');
 }

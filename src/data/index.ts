@@ -1,8 +1,9 @@
+export { type BadRows, badRowsNotice, Corpus, type CorpusOptions, type Item } from './corpus.ts';
 export { STDIN } from './data-files.ts';
 export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
 export { type ReadOptions, readDocuments } from './documents.ts';
-export { fingerprint } from './fingerprint.ts';
-export { type DataCursor, DataLoader, type LoaderOptions } from './loader.ts';
+export { type DataCursor, DataLoader, type LoaderOptions, type WeightedCorpus } from './loader.ts';
+export { type PackedCursor, PackedStream } from './packed-stream.ts';
 export { type PackOptions, packDocuments } from './packing.ts';
 export {
   choosePositions,
@@ -11,7 +12,10 @@ export {
   type PositionRules,
   type PositionStrategy,
 } from './positions.ts';
+export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
+export { type ReadSettings, refuseStdinOnResume, TextData } from './text-data.ts';
 export {
+  DocumentTokenizer,
   type Requirement,
   type TokenizedData,
   type TokenizedDocument,

@@ -1,84 +1,142 @@
+import { createHash } from 'node:crypto';
 import { internal, UserError } from '../errors.ts';
-import { Random, type Seed } from '../random.ts';
+import type { Seed } from '../random.ts';
+import type { BadRows, Corpus, Item } from './corpus.ts';
+import { ShuffledStream, type StreamCursor } from './shuffled-stream.ts';
 
-/** Where a loader stands, as JSON: the next batch starts at `index` of the epoch's order. */
-export interface DataCursor {
-  epoch: number;
-  index: number;
-  /** Items of the data that the cursor belongs to. */
-  size: number;
+/** Rows that are drawn by weight. */
+export interface WeightedCorpus<T extends Item> {
+  corpus: Corpus<T>;
+  /** Above 0, relative to those of the others. */
+  weight: number;
+  /** As it was given, for messages. */
+  name: string;
 }
 
-/** How a DataLoader goes through its items. */
-export interface LoaderOptions {
+/** Where a loader stands, as JSON. */
+export interface DataCursor {
+  /** Rows drawn so far, by corpus. */
+  drawn: number[];
+  streams: StreamCursor[];
+}
+
+/** How a DataLoader goes through its rows. */
+export interface LoaderOptions<T, U> {
   seed: Seed;
+  /** Rows of a corpus that are in memory, and are shuffled together. */
+  shuffleBuffer: number;
+  /** What is drawn for a row; undefined: the row is of no use and passed over. */
+  prepare: (item: T) => U | undefined;
+  /** The error for a corpus in which no row is of use. */
+  noneOfUse: () => UserError;
   /** Continue from here. */
-  cursor?: DataCursor;
-  /** Words of error messages: what the items are, and the flag that sets how many a step takes, in units of `unit`. */
-  names?: { items: string; flag: string; unit?: number };
+  cursor?: DataCursor | undefined;
 }
 
 /**
- * Goes through items epoch by epoch, each in its own order, a function of the seed and the epoch alone.
+ * Draws rows from one or several corpora, without an end, in an order that depends on the data, the seed and the options
+ * alone. Each corpus starts over when it has been gone through.
  *
- * A batch never holds an item twice: what is left of an epoch when it is less than a batch is passed over (in another
- * epoch it is other items).
+ * Corpora take turns by weight: the next row comes from the one that is furthest behind its share. So at any time each has
+ * given its share, to within about a row.
  */
-export class DataLoader<Item> {
-  readonly #items: readonly Item[];
-  readonly #seed: Seed;
-  readonly #names: { items: string; flag: string; unit?: number };
-  #epoch = 0;
-  #index = 0;
-  #order: number[];
+export class DataLoader<T extends Item, U> {
+  readonly #corpora: readonly WeightedCorpus<T>[];
+  readonly #streams: ShuffledStream<T, U>[];
+  readonly #shares: number[];
+  readonly #drawn: number[];
+  readonly #noneOfUse: () => UserError;
 
-  /** @throws UserError if the cursor is of other data */
-  constructor(items: readonly Item[], options: LoaderOptions) {
-    this.#items = items;
-    this.#seed = options.seed;
-    this.#names = options.names ?? { items: 'documents', flag: '--documents-per-step' };
-    const { cursor } = options;
-    if (cursor !== undefined) {
-      if (cursor.size !== items.length) {
-        throw new UserError(
-          `the data has ${items.length} ${this.#names.items}, but had ${cursor.size} when the run was interrupted: ` +
-            'continue with the data it was started with',
-        );
-      }
-      this.#epoch = cursor.epoch;
-      this.#index = cursor.index;
-    }
-    this.#order = this.#shuffled();
+  constructor(corpora: readonly WeightedCorpus<T>[], options: LoaderOptions<T, U>) {
+    const { shuffleBuffer: buffer, cursor, seed, prepare } = options;
+    if (cursor !== undefined && cursor.streams.length !== corpora.length) throw internal('a cursor of other data');
+    const total = corpora.reduce((sum, { weight }) => sum + weight, 0);
+    this.#corpora = corpora;
+    this.#shares = corpora.map(({ weight }) => weight / total);
+    this.#streams = corpora.map(
+      ({ corpus }, i) =>
+        new ShuffledStream(corpus, { seed, buffer, prepare, ...(cursor && { cursor: cursor.streams[i] }) }),
+    );
+    this.#drawn = cursor?.drawn.slice() ?? corpora.map(() => 0);
+    this.#noneOfUse = options.noneOfUse;
   }
 
+  /** Of what was drawn last: a loader made with it draws what this one would draw next. */
   get cursor(): DataCursor {
-    return { epoch: this.#epoch, index: this.#index, size: this.#items.length };
+    return { drawn: [...this.#drawn], streams: this.#streams.map((stream) => stream.cursor) };
   }
 
-  #shuffled(): number[] {
-    return new Random(this.#seed, `data-order/${this.#epoch}`).shuffle(this.#items.map((_, i) => i));
+  /** Epochs gone through, by corpus, with the part of the one at hand. */
+  get epochs(): number[] {
+    return this.#streams.map((stream) => stream.epochs);
   }
 
-  /** @throws UserError if there are fewer than `size` items; call it before the work starts. */
-  checkBatchSize(size: number): void {
-    const { items, flag, unit = 1 } = this.#names;
-    if (!Number.isInteger(size) || size < 1) throw internal(`a batch of ${size} ${items}`);
-    if (size <= this.#items.length) return;
-    const hint =
-      this.#items.length > 0 ? `Lower ${flag} to ${this.#items.length * unit} or less, or add data` : 'Add data';
-    throw new UserError(`the data has ${this.#items.length} ${items}, but a step takes ${size}. ${hint}`);
+  /** The corpus that is furthest behind its share; it counts as drawn from. */
+  #takeTurn(): number {
+    const total = this.#drawn.reduce((sum, drawn) => sum + drawn, 1);
+    const behind = this.#shares.map((share, i) => share * total - this.#drawn[i]);
+    const turn = behind.indexOf(Math.max(...behind));
+    this.#drawn[turn]++;
+    return turn;
   }
 
-  /** The next `size` items, all different. */
-  nextBatch(size: number): Item[] {
-    this.checkBatchSize(size);
-    if (this.#index + size > this.#items.length) {
-      this.#epoch++;
-      this.#index = 0;
-      this.#order = this.#shuffled();
+  /**
+   * The next row, over the ends of epochs.
+   * @throws UserError if no row of a corpus is of use
+   */
+  async next(): Promise<U> {
+    const stream = this.#streams[this.#takeTurn()];
+    // An epoch may end at once; two in a row without a row mean that there is none.
+    for (let ends = 0; ends < 2; ) {
+      const drawn = await stream.next();
+      if (drawn !== undefined) return drawn;
+      ends++;
     }
-    const batch = this.#order.slice(this.#index, this.#index + size).map((i) => this.#items[i]);
-    this.#index += size;
+    throw this.#noneOfUse();
+  }
+
+  /**
+   * The next `size` rows, all different; what is left of an epoch when it is too little is passed over.
+   * @param flag that sets the size, for messages
+   * @throws UserError if a corpus has fewer rows than its share of the batch
+   */
+  async nextBatch(size: number, flag: string): Promise<U[]> {
+    const counts = this.#corpora.map(() => 0);
+    for (let i = 0; i < size; i++) counts[this.#takeTurn()]++;
+    const batch: U[] = [];
+    for (const [i, count] of counts.entries()) {
+      const part = await this.#streams[i].nextBatch(count);
+      if (part.length < count) throw this.#tooFew(i, part.length, count, flag);
+      batch.push(...part);
+    }
     return batch;
   }
+
+  #tooFew(i: number, found: number, wanted: number, flag: string): UserError {
+    if (found === 0) return this.#noneOfUse();
+    if (this.#corpora.length === 1) {
+      return new UserError(
+        `the data has ${found} documents, but a step takes ${wanted}. Lower ${flag} to ${found} or less, or add data`,
+      );
+    }
+    const { name, weight } = this.#corpora[i];
+    return new UserError(
+      `data ${name}: has ${found} documents, but a step takes ${wanted} by its weight ${weight}. Lower ${flag} or the ` +
+        'weight, or add data',
+    );
+  }
+}
+
+/** SHA-256 of corpora, their weights, and whatever else decides what is drawn. */
+export function dataHashOf(corpora: readonly WeightedCorpus<Item>[], more: readonly string[]): string {
+  const parts = corpora.map(({ corpus, weight }) => [corpus.hash, weight]);
+  return createHash('sha256')
+    .update(JSON.stringify([parts, more]))
+    .digest('hex');
+}
+
+/** The bad rows of all corpora together. */
+export function badRowsOf(corpora: readonly WeightedCorpus<Item>[]): BadRows {
+  const count = corpora.reduce((sum, { corpus }) => sum + corpus.badRows.count, 0);
+  return { count, first: corpora.flatMap(({ corpus }) => corpus.badRows.first) };
 }

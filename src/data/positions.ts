@@ -58,12 +58,16 @@ export function choosePositions(
   return Array.from({ length: Math.max(0, Math.floor((last - first) / stride) + 1) }, (_, i) => first + i * stride);
 }
 
+/** The error for a document whose positions the data should list and does not. */
+export const noPositions = (place: string): UserError =>
+  new UserError(
+    `${place}: --position-strategy column, but the data has no column "positions" for it. Add the offsets (in ` +
+      'characters) where a thought may start, or choose another strategy',
+  );
+
 function listedWithin({ id, listedPositions }: TokenizedDocument, first: number, last: number): number[] {
   if (listedPositions === undefined) {
-    throw new UserError(
-      `document ${id}: --position-strategy column, but the data has no column "positions" for it. Add the offsets (in ` +
-        'characters) where a thought may start, or choose another strategy',
-    );
+    throw noPositions(`document ${id}`);
   }
   return listedPositions.filter((t) => t >= first && t <= last);
 }

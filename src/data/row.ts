@@ -1,4 +1,4 @@
-import type { UserError } from '../errors.ts';
+import { UserError } from '../errors.ts';
 import type { SourceFile } from './source-file.ts';
 
 /** One row of a data file. */
@@ -15,6 +15,13 @@ export interface Row {
 
 /** `file:row`, as messages name a row. */
 export const placeOf = ({ file, row }: { file: string; row: number }): string => `${file}:${row}`;
+
+/** The error for two rows of one id. */
+export const sameId = (id: string, place: string, first: string): UserError =>
+  new UserError(
+    `${place}: the id "${id}" is also that of ${first}. Random numbers are drawn by id, so each document needs its own; ` +
+      'without a column "id" it is the file and the row',
+  );
 
 /** Where a reader stands in a file: the rows before it, and their bytes where rows are lines (otherwise 0). */
 export interface RowPlace {

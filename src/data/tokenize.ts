@@ -1,6 +1,6 @@
 import { UserError } from '../errors.ts';
 import type { Document } from './document.ts';
-import { placeOf } from './row.ts';
+import { placeOf, sameId } from './row.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
 /** A document as tokens. */
@@ -84,6 +84,43 @@ function cut(document: TokenizedDocument, maxTokens: number): TokenizedDocument 
   };
 }
 
+/** Turns documents into tokens one by one, and keeps count of what it does to them. */
+export class DocumentTokenizer {
+  readonly #tokenizer: Tokenizer;
+  readonly #options: TokenizeOptions;
+  #example = '';
+  /** Documents left out because they do not meet the requirement. */
+  skipped = 0;
+  /** Documents that were cut to the window. */
+  truncated = 0;
+
+  constructor(tokenizer: Tokenizer, options: TokenizeOptions = {}) {
+    this.#tokenizer = tokenizer;
+    this.#options = options;
+  }
+
+  /** The tokens of a document, cut to the window; undefined if it does not meet the requirement. */
+  take = (document: Document): TokenizedDocument | undefined => {
+    const { maxContextTokens = Infinity, requirement } = this.#options;
+    const whole = tokenizeDocument(document, this.#tokenizer);
+    const kept = cut(whole, maxContextTokens);
+    if (requirement !== undefined && !requirement.holds(kept)) {
+      if (this.skipped++ === 0) this.#example = `the first, ${placeOf(document.source)}, has ${kept.tokens.length}`;
+      return undefined;
+    }
+    if (kept !== whole) this.truncated++;
+    return kept;
+  };
+
+  /** The error for when all documents were left out. */
+  noneOfUse = (): UserError => {
+    const { requirement } = this.#options;
+    const reason =
+      requirement === undefined ? '' : `: none of the ${this.skipped} ${requirement.text} (${this.#example})`;
+    return new UserError(`the data has no documents to use${reason}`);
+  };
+}
+
 /**
  * All documents as tokens, in memory.
  * @throws UserError if two documents have the same id, or if no document meets the requirement
@@ -91,34 +128,21 @@ function cut(document: TokenizedDocument, maxTokens: number): TokenizedDocument 
 export async function tokenizeDocuments(
   source: AsyncIterable<Document> | Iterable<Document>,
   tokenizer: Tokenizer,
-  { maxContextTokens = Infinity, requirement }: TokenizeOptions = {},
+  options: TokenizeOptions = {},
 ): Promise<TokenizedData> {
   const data: TokenizedData = { documents: [], tokens: 0, skipped: 0, truncated: 0 };
+  const tokenizing = new DocumentTokenizer(tokenizer, options);
   const places = new Map<string, string>();
-  let example = '';
   for await (const document of source) {
     const place = placeOf(document.source);
     const first = places.get(document.id);
-    if (first !== undefined) {
-      throw new UserError(
-        `${place}: the id "${document.id}" is also that of ${first}. Random numbers are drawn by id, so each document ` +
-          'needs its own; without a column "id" it is the file and the line',
-      );
-    }
+    if (first !== undefined) throw sameId(document.id, place, first);
     places.set(document.id, place);
-    const whole = tokenizeDocument(document, tokenizer);
-    const kept = cut(whole, maxContextTokens);
-    if (requirement !== undefined && !requirement.holds(kept)) {
-      if (data.skipped++ === 0) example = `the first, ${place}, has ${kept.tokens.length}`;
-      continue;
-    }
-    if (kept !== whole) data.truncated++;
+    const kept = tokenizing.take(document);
+    if (kept === undefined) continue;
     data.tokens += kept.tokens.length;
     data.documents.push(kept);
   }
-  if (data.documents.length === 0) {
-    const reason = requirement === undefined ? '' : `: none of the ${data.skipped} ${requirement.text} (${example})`;
-    throw new UserError(`the data has no documents to use${reason}`);
-  }
-  return data;
+  if (data.documents.length === 0) throw tokenizing.noneOfUse();
+  return { ...data, skipped: tokenizing.skipped, truncated: tokenizing.truncated };
 }

@@ -1,4 +1,5 @@
 import type { TrainConfig } from '../config.ts';
+import type { BadRows } from '../data/index.ts';
 import type { OpenModel } from '../model-directory.ts';
 import type { TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
@@ -22,18 +23,21 @@ export interface TrainContext {
 
 /** What became of the training data's documents. */
 export interface DataCounts {
+  /** In the data. */
   documents: number;
-  /** Too short to be of use. */
+  /** Of those drawn by this call: too short to be of use. */
   skipped: number;
-  /** Of `documents`: cut to what the model's positions hold. */
+  /** Of those drawn by this call: cut to what the model's positions hold. */
   truncated: number;
+  /** Rows left out because they cannot be read, if there are any. */
+  badRows?: BadRows;
 }
 
 /** Reads the data and checks it against the model and the settings: bad input is found before any weight is loaded. */
 export type OpenObjective = (
   config: TrainConfig,
   model: OpenModel,
-) => Promise<{ dataHash: string; data?: DataCounts; makeObjective: (context: TrainContext) => Objective }>;
+) => Promise<{ dataHash: string; data?: () => DataCounts; makeObjective: (context: TrainContext) => Objective }>;
 
 export interface StepInput {
   /** Counted from 1. */

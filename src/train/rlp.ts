@@ -1,7 +1,7 @@
 import { RolloutWriter } from '../arrow.ts';
 import { trainOptionsSchema } from '../config.ts';
 import { recordedSettings } from '../config-resolve.ts';
-import { type DataCursor, DataLoader, fingerprint, type TokenizedDocument } from '../data/index.ts';
+import type { DataCursor, TextData, TokenizedDocument } from '../data/index.ts';
 import {
   Baseline,
   type BaselineState,
@@ -19,11 +19,15 @@ import {
 } from '../rollout/index.ts';
 import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
 import { ThoughtData } from '../thought-data.ts';
+import { countsOf, dataMetrics } from './data-metrics.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
 import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** Padded tokens of a no-think pass. */
 const SCORE_TOKENS = 8192;
+
+/** Sets how many documents a step takes. */
+const DOCUMENTS_FLAG = '--documents-per-step';
 
 interface RlpState {
   baseline: BaselineState;
@@ -38,26 +42,27 @@ interface RlpState {
  */
 export const openRlp: OpenObjective = async (config, model) => {
   const thoughts = await ThoughtData.open(model, config);
-  const { documents, skipped, truncated } = await thoughts.read(config.data);
-  const heldOut = config.evalData && (await thoughts.read(config.evalData)).documents;
-  new DataLoader(documents, { seed: config.seed }).checkBatchSize(config.documentsPerStep);
+  const data = await thoughts.documents(config.data);
+  const heldOut = config.evalData && (await thoughts.heldOut(config.evalData));
+  // What is wrong with the data as a whole shows at the first step; find it before the work starts.
+  await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
   return {
-    dataHash: fingerprint(documents),
-    data: { documents: documents.length, skipped, truncated },
-    makeObjective: (context) => rlpObjective(context, thoughts, documents, heldOut),
+    dataHash: data.hash,
+    data: () => countsOf(data),
+    makeObjective: (context) => rlpObjective(context, thoughts, data, heldOut),
   };
 };
 
 function rlpObjective(
   context: TrainContext,
   thoughts: ThoughtData,
-  documents: readonly TokenizedDocument[],
+  data: TextData,
   heldOut: readonly TokenizedDocument[] | undefined,
 ): Objective {
   const { config, session, modelHash } = context;
   const metadata = { config: recordedSettings(trainOptionsSchema, config), modelHash };
   const graphs = context.model.trainingRolloutGraphs;
-  let loader = new DataLoader(documents, { seed: config.seed });
+  let loader = data.loader();
 
   const scorer = (weights: 'weights' | 'ema'): NoThinkScorer => ({
     copyFromPolicy: async () => {
@@ -83,7 +88,7 @@ function rlpObjective(
     emaDecay: baseline.emaDecay,
 
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
-      const batch = loader.nextBatch(config.documentsPerStep);
+      const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
       const chosen = await times.time('score', () => all(thoughts.place(batch, step, scorePositions)));
       const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
       const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, payOptions));
@@ -97,7 +102,10 @@ function rlpObjective(
           ? bestThoughtLoss(groups, thoughts.delimiters)
           : thoughtLoss(groups, thoughts.delimiters.open, config);
       const { documents, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
-      return { documents, metrics: { ...metrics, ...thoughtMetrics(groups), ...passes } };
+      return {
+        documents,
+        metrics: { ...metrics, ...thoughtMetrics(groups), ...passes, ...dataMetrics(data, loader.epochs) },
+      };
     },
 
     afterUpdate(applied) {
@@ -128,7 +136,7 @@ function rlpObjective(
       const saved = state as RlpState; // written by state() above, and guarded by the checkpoint's hash
       baseline = new Baseline(options, scorer('ema'), saved.baseline);
       policyVersion = saved.policyVersion;
-      loader = new DataLoader(documents, { seed: config.seed, cursor: saved.cursor });
+      loader = data.loader(saved.cursor);
     },
   };
 }

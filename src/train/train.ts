@@ -1,4 +1,5 @@
 import { parseDevice, type TrainConfig } from '../config.ts';
+import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import { initialAdapters, type LoraConfig } from '../lora.ts';
 import { microBatches } from '../micro-batches.ts';
@@ -55,6 +56,9 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const lora = loraOf(config);
   const model = await openModel(config.model, { lora });
   const { dataHash, data, makeObjective } = await OBJECTIVES[config.objective](config, model);
+  const { badRows } = data?.() ?? {};
+  const notice = badRows && badRowsNotice(badRows);
+  if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   const weights = await model.loadWeights();
@@ -108,7 +112,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   return {
     run: config.run,
     steps: saved,
-    ...data,
+    ...data?.(),
     checkpoint: folder.checkpointPath(saved),
     last,
     ...(evaluations.length > 0 && { before: evaluations[0], after: evaluations.at(-1) }),

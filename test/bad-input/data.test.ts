@@ -111,9 +111,9 @@ describe('train refuses', () => {
     );
   });
 
-  it('fewer blocks than a step takes', async () => {
+  it('less text than a step takes', async () => {
     expect(await refused(folder, argumentsOf('train cpt', folder, { 'batch-tokens': '160' }))).toBe(
-      'the data has 3 blocks of text, but a step takes 10. Lower --batch-tokens to 48 or less, or add data',
+      'the data has 46 tokens, but a step takes 160. Lower --batch-tokens to 46 or less, or add data',
     );
   });
 

@@ -1,0 +1,196 @@
+import { createHash } from 'node:crypto';
+import { internal, UserError } from '../errors.ts';
+import { type DataFile, openDataFiles } from './data-files.ts';
+import { IdSet } from './id-set.ts';
+import { placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
+
+/** What a row becomes. */
+export interface Item {
+  /** Distinct within the data: random numbers are drawn for it. */
+  id: string;
+  source: { file: string; row: number };
+}
+
+/** What is read, and what becomes of it. */
+export interface CorpusOptions<T extends Item> {
+  columns: WantedColumns;
+  /** Throws a UserError for a row that is of no use. */
+  parse: (row: Row) => T;
+  /** Use only the first rows. */
+  limit?: number | undefined;
+  /** Rows that cannot be read or parsed: the first one is an error, or they are left out and counted. */
+  onBadRows: 'error' | 'skip';
+}
+
+/** Rows that were left out. */
+export interface BadRows {
+  count: number;
+  /** Messages about the first of them, with file and row. */
+  first: string[];
+}
+
+/** What to tell the user about bad rows; undefined if there are none. */
+export function badRowsNotice({ count, first }: BadRows): string | undefined {
+  if (count === 0) return undefined;
+  const rows = count === 1 ? '1 row is' : `${count} rows are`;
+  const more = count > first.length ? '; ...' : '';
+  return `warning: ${rows} bad and left out: ${first.join('; ')}${more}`;
+}
+
+/** A place between two rows: `file` counts in the order in which the files are read. */
+export interface CorpusPlace extends RowPlace {
+  file: number;
+}
+
+export const CORPUS_START: CorpusPlace = { file: 0, ...START };
+
+const BAD_ROWS_SHOWN = 5;
+
+interface CheckedFile extends DataFile {
+  /** Row behind the last one to use. */
+  end: number;
+}
+
+/** What has been opened before: corpora that are used together have no file and no id in common. */
+export interface OpenedBefore {
+  files: CheckedFile[];
+  ids: IdSet;
+}
+
+/**
+ * The rows of some files. They stay there: opening goes through all of them once, to check, count and hash them, and reading
+ * goes through them again, in memory that does not grow with their number (but for ids of the data's own, 16 to 32 bytes each).
+ */
+export class Corpus<T extends Item> {
+  readonly #files: readonly CheckedFile[];
+  readonly #options: CorpusOptions<T>;
+  /** Rows to use. */
+  readonly size: number;
+  readonly badRows: BadRows;
+  /** SHA-256 of the rows to use and of where they lie in their files. */
+  readonly hash: string;
+
+  private constructor(
+    files: readonly CheckedFile[],
+    options: CorpusOptions<T>,
+    { size, badRows, hash }: { size: number; badRows: BadRows; hash: string },
+  ) {
+    this.#files = files;
+    this.#options = options;
+    this.size = size;
+    this.badRows = badRows;
+    this.hash = hash;
+  }
+
+  /**
+   * @param patterns names of files, patterns, `-`
+   * @throws UserError for a file that cannot be read, a bad row unless they are skipped, an id that occurs twice, no rows
+   */
+  static async open<T extends Item>(
+    patterns: readonly string[],
+    options: CorpusOptions<T>,
+    before: OpenedBefore = { files: [], ids: new IdSet() },
+  ): Promise<Corpus<T>> {
+    const files = await openDataFiles(patterns);
+    const twice = files.find(({ file }) => before.files.some((other) => other.file.name === file.name));
+    if (twice !== undefined) throw new UserError(`data ${twice.file.name}: given twice; name each file once`);
+    const hash = createHash('sha256');
+    const badRows: BadRows = { count: 0, first: [] };
+    const { limit = Infinity } = options;
+    const checked: CheckedFile[] = [];
+    let size = 0;
+    for (const [i, dataFile] of files.entries()) {
+      if (size >= limit) break;
+      const file = { ...dataFile, end: Infinity };
+      checked.push(file);
+      before.files.push(file);
+      for await (const found of itemsOf(file, START, options)) {
+        if ('problem' in found) {
+          if (options.onBadRows === 'error') throw hinted(found.problem);
+          badRows.count += found.rows;
+          if (badRows.first.length < BAD_ROWS_SHOWN) badRows.first.push(found.problem.message);
+          continue;
+        }
+        const { item, next } = found;
+        // `FILE:ROW` is nobody else's, unless a row has it as an id of its own.
+        if (item.id !== placeOf(item.source) && !before.ids.add(item.id)) {
+          await refuseSecond(before.files, item, options);
+        }
+        hash.update(`${JSON.stringify([i, next.row, next.byte, { ...item, source: undefined }])}\n`);
+        if (++size < limit) continue;
+        file.end = next.row;
+        break;
+      }
+    }
+    if (size === 0) {
+      const why = badRows.count === 0 ? '' : `: all ${badRows.count} rows are bad, the first: ${badRows.first[0]}`;
+      throw new UserError(`data ${patterns.join(', ')}: no rows to use${why}`);
+    }
+    return new Corpus(checked, options, { size, badRows, hash: hash.digest('hex') });
+  }
+
+  get files(): number {
+    return this.#files.length;
+  }
+
+  /**
+   * The rows to use, from a place on.
+   * @param order in which the files are read, by index
+   */
+  async *read(
+    order: readonly number[] = this.#files.map((_, i) => i),
+    start: CorpusPlace = CORPUS_START,
+  ): AsyncGenerator<{ item: T; next: CorpusPlace }> {
+    let from: RowPlace = start;
+    for (let i = start.file; i < order.length; i++) {
+      for await (const found of itemsOf(this.#files[order[i]], from, this.#options)) {
+        if ('item' in found) yield { item: found.item, next: { file: i, ...found.next } };
+      }
+      from = START;
+    }
+  }
+}
+
+type FoundItem<T> = { next: RowPlace } & ({ item: T } | { problem: UserError; rows: number });
+
+async function* itemsOf<T extends Item>(
+  { file, read, end }: CheckedFile,
+  start: RowPlace,
+  { columns, parse }: CorpusOptions<T>,
+): AsyncGenerator<FoundItem<T>> {
+  if (start.row >= end) return;
+  for await (const found of read(file, start, columns)) {
+    if ('problem' in found) yield found;
+    else yield parsed(found, parse);
+    if (found.next.row >= end) return;
+  }
+}
+
+function parsed<T>({ next, row }: { next: RowPlace; row: Row }, parse: (row: Row) => T): FoundItem<T> {
+  try {
+    return { next, item: parse(row) };
+  } catch (thrown) {
+    if (thrown instanceof UserError) return { next, problem: thrown, rows: 1 };
+    throw thrown;
+  }
+}
+
+const hinted = (problem: UserError): UserError =>
+  new UserError(`${problem.message}. To leave such rows out and go on: --on-bad-rows skip`, { cause: problem });
+
+/** Throws if an earlier item has the same id, and not only the same hash of it. */
+async function refuseSecond<T extends Item>(
+  files: readonly CheckedFile[],
+  second: T,
+  options: CorpusOptions<T>,
+): Promise<void> {
+  for (const file of files) {
+    for await (const found of itemsOf(file, START, options)) {
+      if (!('item' in found) || found.item.id !== second.id) continue;
+      const [first, place] = [placeOf(found.item.source), placeOf(second.source)];
+      if (first === place) return;
+      throw sameId(second.id, place, first);
+    }
+  }
+  throw internal(`id ${second.id} is gone`);
+}

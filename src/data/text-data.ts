@@ -1,0 +1,157 @@
+import { UserError } from '../errors.ts';
+import { type BadRows, Corpus, type OpenedBefore } from './corpus.ts';
+import { STDIN } from './data-files.ts';
+import { type Document, documentOf } from './document.ts';
+import { fileHash } from './fingerprint.ts';
+import { IdSet } from './id-set.ts';
+import { badRowsOf, type DataCursor, DataLoader, dataHashOf, type WeightedCorpus } from './loader.ts';
+import { noPositions } from './positions.ts';
+import { placeOf, type Row } from './row.ts';
+import { DocumentTokenizer, type TokenizedDocument, type TokenizeOptions } from './tokenize.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** Settings that say which rows are read, and how. */
+export interface ReadSettings {
+  textColumn: string;
+  idColumn: string;
+  positionsColumn: string;
+  onBadRows: 'error' | 'skip';
+  limit?: number | undefined;
+  seed: number;
+  shuffleBuffer?: number | undefined;
+  dataWeights?: readonly number[] | undefined;
+  resume?: boolean | undefined;
+  /** 'column': a row without positions is a bad row. */
+  positionStrategy?: string | undefined;
+}
+
+const DEFAULT_SHUFFLE_BUFFER = 10_000;
+
+/**
+ * The documents of some files as tokens, drawn as they are needed: once through in their order, or without an end in random
+ * order.
+ */
+export class TextData {
+  readonly #corpora: readonly WeightedCorpus<Document>[];
+  readonly #tokenizer: Tokenizer;
+  readonly #tokenizeOptions: TokenizeOptions;
+  readonly #settings: ReadSettings;
+  readonly #drawing: DocumentTokenizer;
+  /** SHA-256 of the documents, their weights and the tokenizer: whether data is what it was before an interruption. */
+  readonly hash: string;
+  readonly badRows: BadRows;
+
+  private constructor(
+    corpora: readonly WeightedCorpus<Document>[],
+    tokenizer: Tokenizer,
+    tokenizeOptions: TokenizeOptions,
+    settings: ReadSettings,
+    tokenizerHash: string,
+  ) {
+    this.#corpora = corpora;
+    this.#tokenizer = tokenizer;
+    this.#tokenizeOptions = tokenizeOptions;
+    this.#settings = settings;
+    this.#drawing = new DocumentTokenizer(tokenizer, tokenizeOptions);
+    this.hash = dataHashOf(corpora, [tokenizerHash]);
+    this.badRows = badRowsOf(corpora);
+  }
+
+  /**
+   * Goes through the files once, to check them. With weights each of `patterns` is a corpus, without they are one together.
+   * @throws UserError for what cannot be read; for standard input that would have to be read a second time
+   */
+  static async open(
+    patterns: readonly string[],
+    tokenizer: Tokenizer,
+    settings: ReadSettings,
+    tokenizeOptions: TokenizeOptions = {},
+  ): Promise<TextData> {
+    refuseStdinOnResume(patterns, settings);
+    const { textColumn: text, idColumn: id, positionsColumn: positions, onBadRows, limit, dataWeights } = settings;
+    const named = { text, id, positions };
+    const options = {
+      ...{ onBadRows, limit, columns: { text, all: [text, id, positions] } },
+      parse(row: Row) {
+        const document = documentOf(row, named);
+        if (settings.positionStrategy === 'column' && document.positions === undefined) throw noPositions(placeOf(row));
+        return document;
+      },
+    };
+    const before: OpenedBefore = { files: [], ids: new IdSet() };
+    const corpora: WeightedCorpus<Document>[] = [];
+    for (const [i, group] of (dataWeights ? patterns.map((pattern) => [pattern]) : [patterns]).entries()) {
+      const corpus = await Corpus.open(group, options, before);
+      corpora.push({ corpus, weight: dataWeights?.[i] ?? 1, name: group.join(', ') });
+    }
+    return new TextData(corpora, tokenizer, tokenizeOptions, settings, await fileHash(tokenizer.path));
+  }
+
+  /** Documents that may be of use: those too short for it are found as they are drawn. */
+  get size(): number {
+    return this.#corpora.reduce((sum, { corpus }) => sum + corpus.size, 0);
+  }
+
+  /** Draws documents without an end, by the weights, in an order that depends on the seed. */
+  loader(cursor?: DataCursor): DataLoader<Document, TokenizedDocument> {
+    return this.#loader(this.#drawing, cursor);
+  }
+
+  /** A loader for a look at what `loader` will draw; it counts for nothing. */
+  preview(): DataLoader<Document, TokenizedDocument> {
+    return this.#loader(new DocumentTokenizer(this.#tokenizer, this.#tokenizeOptions));
+  }
+
+  #loader({ take: prepare, noneOfUse }: DocumentTokenizer, cursor?: DataCursor) {
+    const { seed, shuffleBuffer = DEFAULT_SHUFFLE_BUFFER } = this.#settings;
+    return new DataLoader(this.#corpora, { seed, shuffleBuffer, prepare, noneOfUse, cursor });
+  }
+
+  /** What became of the documents that the loaders have drawn so far. */
+  get drawn(): { skipped: number; truncated: number } {
+    const { skipped, truncated } = this.#drawing;
+    return { skipped, truncated };
+  }
+
+  /**
+   * The documents once, in their order. `tokenizing` tells what was left out and cut up to then.
+   * @throws UserError after the last one, if there was none
+   */
+  documents(): { tokenizing: DocumentTokenizer; documents: AsyncGenerator<TokenizedDocument> } {
+    const tokenizing = new DocumentTokenizer(this.#tokenizer, this.#tokenizeOptions);
+    return { tokenizing, documents: inOrder(this.#corpora, tokenizing) };
+  }
+
+  /** All documents in memory, for held-out ones. */
+  async all(): Promise<TokenizedDocument[]> {
+    const all: TokenizedDocument[] = [];
+    for await (const document of this.documents().documents) all.push(document);
+    return all;
+  }
+}
+
+async function* inOrder(
+  corpora: readonly WeightedCorpus<Document>[],
+  tokenizing: DocumentTokenizer,
+): AsyncGenerator<TokenizedDocument> {
+  let none = true;
+  for (const { corpus } of corpora) {
+    for await (const { item } of corpus.read()) {
+      const document = tokenizing.take(item);
+      if (document === undefined) continue;
+      none = false;
+      yield document;
+    }
+  }
+  if (none) throw tokenizing.noneOfUse();
+}
+
+/** @throws UserError if standard input, which is gone after one call, is to be read in a second one */
+export function refuseStdinOnResume(patterns: readonly string[], { resume }: { resume?: boolean }): void {
+  if (resume && patterns.includes(STDIN)) {
+    throw new UserError(
+      `--resume: the data came from standard input (${STDIN}), which cannot be read again. Save it in a file, and start ` +
+        'again with that as --data',
+    );
+  }
+}

@@ -1,0 +1,19 @@
+import type { TextData } from '../data/index.ts';
+import type { DataCounts } from './objective.ts';
+
+/** What became of the data so far. */
+export function countsOf(data: TextData): DataCounts {
+  const { size, badRows, drawn } = data;
+  return { documents: size, ...drawn, ...(badRows.count > 0 && { badRows }) };
+}
+
+/** How far training has got with its data: `epoch`, of several corpora `epoch/1` ... in the order of --data. */
+export function dataMetrics(data: TextData, epochs: readonly number[]): Record<string, number> {
+  const { count } = data.badRows;
+  return {
+    ...(epochs.length === 1
+      ? { epoch: epochs[0] }
+      : Object.fromEntries(epochs.map((epoch, i) => [`epoch/${i + 1}`, epoch]))),
+    ...(count > 0 && { 'data/bad_rows': count }),
+  };
+}
