@@ -66,7 +66,7 @@ test('every problem of a call is listed at once', async () => {
       --data is missing: Files of text: .txt, .jsonl, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input
       --out is missing: Arrow file to create, one row a thought
       --group-size 1: must be a whole number, at least 2 (a thought is paid relative to the others at its position)
-      --position-strategy some: must be one of uniform, column, every
+      --position-strategy some: must be one of uniform, column, every, entropy, surprise
       --temperature -1: must be a number, at least 0
       --seed ["1","2"]: is given more than once
       --limit ten: must be a whole number, at least 1
