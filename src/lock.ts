@@ -7,7 +7,7 @@ import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
 
 /** What a lock file says of the process that holds it. */
-interface Owner {
+export interface LockOwner {
   pid: number;
   host: string;
   /** When the process started, where the system tells: a pid comes again, the two together do not. */
@@ -32,7 +32,7 @@ function startOf(pid: number): string | undefined {
 }
 
 /** Whether the owner may still be at work. On another host that cannot be told, so it counts as running. */
-function mayRun({ pid, host, started }: Owner): boolean {
+function mayRun({ pid, host, started }: LockOwner): boolean {
   if (host !== hostname()) return true;
   try {
     process.kill(pid, 0); // sends nothing
@@ -44,7 +44,7 @@ function mayRun({ pid, host, started }: Owner): boolean {
 }
 
 /** Text of a lock file and its owner, undefined where the text names none; undefined if there is no such file. */
-async function readLock(path: string): Promise<{ text: string; owner: Owner | undefined } | undefined> {
+async function readLock(path: string): Promise<{ text: string; owner: LockOwner | undefined } | undefined> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
@@ -53,8 +53,8 @@ async function readLock(path: string): Promise<{ text: string; owner: Owner | un
     throw fileError('cannot read', path, thrown);
   }
   try {
-    const owner: Partial<Owner> | null = JSON.parse(text);
-    if (Number.isInteger(owner?.pid) && typeof owner?.host === 'string') return { text, owner: owner as Owner };
+    const owner: Partial<LockOwner> | null = JSON.parse(text);
+    if (Number.isInteger(owner?.pid) && typeof owner?.host === 'string') return { text, owner: owner as LockOwner };
   } catch {
     // Cut short: its process died while it wrote the line, or is about to.
   }
@@ -62,7 +62,7 @@ async function readLock(path: string): Promise<{ text: string; owner: Owner | un
 }
 
 /** Owner that may be at work; undefined: free, or left by a process that has ended. */
-async function liveOwner(path: string): Promise<{ owner?: Owner; stale?: string }> {
+async function liveOwner(path: string): Promise<{ owner?: LockOwner; stale?: string }> {
   let found = await readLock(path);
   if (found !== undefined && found.owner === undefined) {
     await sleep(WRITE_MS);
@@ -72,7 +72,12 @@ async function liveOwner(path: string): Promise<{ owner?: Owner; stale?: string 
   return found.owner !== undefined && mayRun(found.owner) ? { owner: found.owner } : { stale: found.text };
 }
 
-function inUse(what: string, path: string, { pid, host, since }: Owner): UserError {
+/** The process that holds the lock, undefined if none does. */
+export async function lockOwner(path: string): Promise<LockOwner | undefined> {
+  return (await liveOwner(path)).owner;
+}
+
+function inUse(what: string, path: string, { pid, host, since }: LockOwner): UserError {
   const advice =
     host === hostname()
       ? 'wait until it has ended, or stop it'
@@ -85,7 +90,7 @@ function inUse(what: string, path: string, { pid, host, since }: Owner): UserErr
  * @param what begins the message: `run runs/first`
  */
 export async function checkUnlocked(path: string, what: string): Promise<void> {
-  const { owner } = await liveOwner(path);
+  const owner = await lockOwner(path);
   if (owner !== undefined) throw inUse(what, path, owner);
 }
 
@@ -105,7 +110,7 @@ export class Lock implements AsyncDisposable {
   /** Throws a UserError if another process (or this one) holds it, or the file cannot be written. */
   static async acquire(path: string, what: string): Promise<Lock> {
     const started = startOf(process.pid);
-    const owner: Owner = {
+    const owner: LockOwner = {
       ...{ pid: process.pid, host: hostname(), since: new Date().toISOString() },
       ...(started !== undefined && { started }),
     };

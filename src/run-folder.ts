@@ -5,12 +5,13 @@ import { type Layer, readSettingsFile, settingsToYaml, storedSettings } from './
 import { replaceFile } from './durable.ts';
 import { UserError } from './errors.ts';
 import { errnoOf, fileError } from './file-error.ts';
-import { checkUnlocked, Lock } from './lock.ts';
+import { checkUnlocked, Lock, type LockOwner, lockOwner } from './lock.ts';
 import { checkOutputPath, MARKER, withAtomicDirectory } from './output.ts';
 import { EventWriter } from './tensorboard.ts';
 
 const CONFIG = 'config.yaml';
 const METRICS = 'metrics.jsonl';
+const FAILED = 'failed';
 const KIND = 'run';
 /** What withAtomicDirectory leaves when it is killed. */
 const UNFINISHED = /^step-\d+\.(partial-|lock$)/;
@@ -18,6 +19,9 @@ const STEP_NAME = /^step-(\d{6,})(\.arrow)?$/;
 
 /** One line of metrics.jsonl. JSON has no NaN and no infinity: such a figure is written as null. */
 export type MetricsRow = { step: number } & Record<string, number | string | boolean | null>;
+
+/** Whether a row is an evaluation's and not a training step's. */
+export const isEvaluation = (row: MetricsRow): boolean => Object.keys(row).some((name) => name.startsWith('eval/'));
 
 /** A checkpoint that lacks a file, or has other bytes in one than were written; a resume takes the one before it. */
 export class DamagedCheckpoint extends UserError {}
@@ -63,6 +67,17 @@ export async function readRunSettings(path: string): Promise<Layer> {
 }
 
 const lockPath = (path: string) => join(path, 'lock');
+
+/** The process that works on a run, undefined if none does. */
+export async function runOwner(path: string): Promise<LockOwner | undefined> {
+  return await lockOwner(lockPath(path));
+}
+
+/** Folders of steps whose loss or gradient was not finite, by step. */
+export async function listFailedSteps(path: string): Promise<string[]> {
+  const names = (await list(join(path, FAILED))).filter((name) => STEP_NAME.test(name));
+  return names.sort().map((name) => join(path, FAILED, name));
+}
 
 /** Throws a UserError while another process works on the run; call it before the work. */
 export async function checkIdle(path: string): Promise<void> {
@@ -230,7 +245,7 @@ export class RunFolder implements AsyncDisposable {
 
   /** Where a step belongs whose loss or gradient was not finite. */
   failedStepPath(step: number): string {
-    return join(this.path, 'failed', stepName(step));
+    return join(this.path, FAILED, stepName(step));
   }
 
   /** Where the thoughts of a step belong. */

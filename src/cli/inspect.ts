@@ -4,9 +4,16 @@ import { resolveSettings } from '../config-resolve.ts';
 import { UserError } from '../errors.ts';
 import { fileError } from '../file-error.ts';
 import { rolloutStatistics, type ThoughtRow, thoughtRow } from '../report/rollout-statistics.ts';
-import { formatRun, type RunReport } from '../report/run.ts';
+import { formatRun, runReport } from '../report/run.ts';
 import { formatSelection, selectThoughts } from '../report/thoughts.ts';
-import { isRunFolder, listCheckpoints, readMetrics, readRunSettings } from '../run-folder.ts';
+import {
+  isRunFolder,
+  listCheckpoints,
+  listFailedSteps,
+  readMetrics,
+  readRunSettings,
+  runOwner,
+} from '../run-folder.ts';
 import type { Command } from './command.ts';
 import { declareExamples } from './examples.ts';
 import { type Io, printResult } from './io.ts';
@@ -37,13 +44,16 @@ async function inspectRollouts({ path, count, seed, json }: InspectOptions, io: 
 }
 
 async function inspectRun({ path, json }: InspectOptions, io: Io): Promise<void> {
-  const [settings, metrics, checkpoints] = await Promise.all([
+  const [{ values: settings }, metrics, checkpoints, failedSteps, owner] = await Promise.all([
     readRunSettings(path),
     readMetrics(path),
     listCheckpoints(path),
+    listFailedSteps(path),
+    runOwner(path),
   ]);
-  const report: RunReport = { path, settings: settings.values, first: metrics[0], last: metrics.at(-1), checkpoints };
-  printResult(io, json, { ...report, metricsRows: metrics.length }, () => formatRun(report));
+  const facts = { path, settings, checkpoints, failedSteps, ...(owner !== undefined && { process: owner }) };
+  const report = runReport(facts, metrics);
+  printResult(io, json, { ...report, metricsRows: metrics.length }, () => formatRun(report, io.outIsTerminal));
 }
 
 export const inspectCommand: Command = {
@@ -56,7 +66,7 @@ export const inspectCommand: Command = {
       ),
       [
         ['statistics, and the five best, worst and random thoughts', 'rlp-ort inspect thoughts.arrow --count 5'],
-        ['settings, first and last metrics, checkpoints of a run', 'rlp-ort inspect runs/first --json'],
+        ['where a run has got to, its first and last metrics, checkpoints and settings', 'rlp-ort inspect runs/first'],
       ],
     ),
   async run(argv, io) {

@@ -1,5 +1,6 @@
 import { Presets, SingleBar } from 'cli-progress';
 import type { Progress, RunHooks } from '../progress.ts';
+import { formatDuration } from '../report/duration.ts';
 import type { Io } from './io.ts';
 import { formatNumber } from './summary.ts';
 
@@ -34,15 +35,6 @@ function lineReporter(io: Io, now: () => number): ProgressReporter {
     io.err(`${parts.filter((part) => part !== '').join('  ')}\n`);
   };
   return { report, stop: () => undefined };
-}
-
-/** Seconds as `42s`, `3m12s` or `5h07m`. */
-export function formatDuration(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  const pad = (value: number) => String(value).padStart(2, '0');
-  if (whole < 60) return `${whole}s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)}m${pad(whole % 60)}s`;
-  return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`;
 }
 
 /** Time left by stage, from the pace since its first report; a stage that starts over is timed anew. */

@@ -6,7 +6,15 @@ import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches, TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
-import { checkIdle, checkNewRun, type MetricsRow, newestCheckpoint, RunFolder, readMetrics } from '../run-folder.ts';
+import {
+  checkIdle,
+  checkNewRun,
+  isEvaluation,
+  type MetricsRow,
+  newestCheckpoint,
+  RunFolder,
+  readMetrics,
+} from '../run-folder.ts';
 import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
 import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
@@ -247,8 +255,6 @@ async function divergence(folder: RunFolder, failed: FailedStep): Promise<RunErr
       'lower --learning-rate, from the model or from a checkpoint of this run',
   );
 }
-
-const isEvaluation = (row: MetricsRow): boolean => Object.keys(row).some((key) => key.startsWith('eval/'));
 
 /** Refuses to resume a run that is in use, or already past its last step. */
 async function checkSteps({ run, steps }: TrainConfig): Promise<void> {

@@ -1,4 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RolloutWriter } from '../../src/arrow.ts';
@@ -94,22 +95,54 @@ test('a rollout file: statistics and thoughts in context', async () => {
   });
 });
 
-test('a run folder: settings, first and last metrics, checkpoints', async () => {
+test('the same thought of a group is shown once, with how often it was written', async () => {
+  await withTemporaryFolder(async (folder) => {
+    const path = join(folder, 'thoughts.arrow');
+    {
+      await using writer = await RolloutWriter.open(path, { config: {}, modelHash: 'abc' });
+      const rows = [2, 2, 2, -1].map((reward, i) => ({ ...record(i, reward), thought: reward > 0 ? 'good' : 'bad' }));
+      await writer.append(rows);
+      await writer.finish();
+    }
+    const { out } = await runCli(['inspect', path]);
+    expect(out.match(/thought good/g)).toHaveLength(1);
+    expect(out).toContain('reward +2.000  advantage +2.000  sums @ 5  step 0  3 times in its group');
+    expect(out).toContain('reward -1.000  advantage -1.000  sums @ 5  step 0\n');
+  });
+});
+
+test('a run folder: where it has got to, first and last figures, checkpoints, settings', async () => {
   await withTemporaryFolder(async (folder) => {
     const run = join(folder, 'run');
-    await using files = await RunFolder.create(trainSchema.parse({ model: 'm', data: ['a'], run }));
-    expect((await runCli(['inspect', run])).out).toContain('No metrics yet.\n\nNo checkpoint yet.');
-    await files.appendMetrics({ step: 1, reward: 0.123456 });
-    await files.appendMetrics({ step: 50, reward: 1.5, entropy: 2 });
+    const inspect = async () => (await runCli(['inspect', run])).out;
+    const files = await RunFolder.create(trainSchema.parse({ model: 'm', data: ['a'], run, steps: 100 }));
+    expect(await inspect()).toContain(`Run ${run}\nrunning: step 0 of 100 (process ${process.pid} on ${hostname()})`);
+    expect(await inspect()).toContain('No metrics yet.\n\nNo checkpoint yet.');
+    await files.appendMetrics({ step: 0, 'eval/information_gain': 0.5 });
+    await files.appendMetrics({ step: 1, reward: 0.123456, step_time: 2 });
+    await files.appendMetrics({ step: 50, reward: 1.5, step_time: 4, entropy: 2 });
+    await files.appendMetrics({ step: 50, 'eval/information_gain': 0.75 });
     await mkdir(files.checkpointPath(50));
     await writeFile(join(files.checkpointPath(50), 'rlp-ort.json'), '{}');
+    expect(await inspect()).toContain('running: step 50 of 100, about 2m30s left');
+    await files.close();
     const { code, out } = await runCli(['inspect', run]);
     expect(code).toBe(0);
-    expect(out).toMatch(/group-size +16/);
-    expect(out).toMatch(/metric +step 1 +step 50 *\nreward +0\.12346 +1\.5 *\nentropy +2/);
+    expect(out).toContain(`stopped: step 50 of 100; to go on: rlp-ort train --run ${run} --resume`);
+    expect(out).toMatch(/setting *\nmodel +m\n(.*\n)*group-size +16/);
+    expect(out).toMatch(/training +step 1 +step 50 *\nreward +0\.12346 +1\.5 *\nstep_time +2 +4 *\nentropy +2/);
+    expect(out).toMatch(/evaluation +step 0 +step 50 *\neval\/information_gain +0\.5 +0\.75/);
     expect(out).toContain(`Newest of 1 checkpoint(s): ${files.checkpointPath(50)}`);
+    await mkdir(files.failedStepPath(51), { recursive: true });
+    expect(await inspect()).toContain(`A step was not finite: its batch is in ${files.failedStepPath(51)}`);
     const json = JSON.parse((await runCli(['inspect', run, '--json'])).out);
-    expect(json).toMatchObject({ metricsRows: 2, settings: { 'group-size': 16 }, last: { step: 50 } });
+    expect(json).toMatchObject({
+      ...{ metricsRows: 4, settings: { 'group-size': 16 }, last: { step: 50, reward: 1.5 } },
+      ...{ status: 'stopped', step: 50, steps: 100, secondsLeft: 150, lastEvaluation: { step: 50 } },
+    });
+    await mkdir(files.checkpointPath(100));
+    await writeFile(join(files.checkpointPath(100), 'rlp-ort.json'), '{}');
+    expect(await inspect()).toContain('finished: step');
   });
 });
 

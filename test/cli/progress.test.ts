@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
-import { createProgress, createTimeLeft, formatDuration, withProgress } from '../../src/cli/progress.ts';
+import { createProgress, createTimeLeft, withProgress } from '../../src/cli/progress.ts';
 import { formatSummary } from '../../src/cli/summary.ts';
+import { formatDuration } from '../../src/report/duration.ts';
 import { recordingIo } from './run-cli.ts';
 
 test('without a terminal: the first and last report of a stage, and one every five seconds with the time left', () => {
