@@ -366,6 +366,9 @@ export const trainSchema = trainOptionsSchema
     if (options.dataWeights !== undefined && options.dataWeights.length !== options.data.length) {
       refuse('dataWeights', `must be one for each --data (${options.data.length}); quote a pattern to keep it one`);
     }
+    if (options.objective === 'rlp' && options.minibatches > Math.max(1, options.documentsPerStep)) {
+      refuse('minibatches', `must be at most --documents-per-step (${options.documentsPerStep})`);
+    }
     if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
     if (options.blockLength > options.batchTokens) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);

@@ -49,13 +49,14 @@ export class ThoughtData {
     this.#settings = settings;
     this.#think = tokenizer.thinkTokens(settings.thinkOpen, settings.thinkClose);
     const { maxThoughtTokens, horizon } = settings;
-    this.#prompt = tokenizer.encode(promptText(settings.prompt, settings.thinkOpen, settings.thinkClose));
+    this.#prompt = encodePrompt(tokenizer, settings);
     this.#maxContextTokens =
       maxPositions - this.#prompt.length - BranchRow.capacity({ ...this.#think, maxThoughtTokens }, horizon);
     if (this.#maxContextTokens < 1) {
+      const prompt = this.#prompt.length === 0 ? '' : `, ${this.#prompt.length} tokens of --prompt`;
       throw new UserError(
-        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${this.#prompt.length > 0 ? `, ${this.#prompt.length} tokens of --prompt` : ''} ` +
-          `and --horizon ${horizon} this leaves no room for text in the model's ${maxPositions} positions; choose a smaller one`,
+        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and --horizon ${horizon} this leaves no room for ` +
+          `text in the model's ${maxPositions} positions; choose a smaller one`,
       );
     }
   }
@@ -159,4 +160,15 @@ export class ThoughtData {
   }
 
   decode = (tokens: ArrayLike<number>): string => this.tokenizer.decode(tokens);
+}
+
+/** Tokenizers may leave out what their vocabulary lacks, so the prompt is read back. */
+function encodePrompt(tokenizer: Tokenizer, { prompt, thinkOpen, thinkClose }: ThoughtSettings): Int32Array {
+  const text = promptText(prompt, thinkOpen, thinkClose);
+  const ids = tokenizer.encode(text);
+  const read = tokenizer.decode(ids);
+  if (read.normalize() === text.normalize()) return ids;
+  throw new UserError(
+    `--prompt: the vocabulary of ${tokenizer.path} cannot spell it, and makes ${JSON.stringify(read)} of it; word it otherwise`,
+  );
 }

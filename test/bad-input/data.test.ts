@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { argumentsOf, refused, type Workplace, workplace } from './refused.ts';
 
@@ -94,6 +94,23 @@ describe.each(['rollout', 'train rlp'])('%s refuses', (command) => {
   it('thoughts longer than the model has positions', async () => {
     expect(await refused(folder, argumentsOf(command, folder, { 'max-thought-tokens': '512' }))).toMatch(
       /--max-thought-tokens 512: with the delimiters and --horizon 1 this leaves no room for text in the model's 512 positions/,
+    );
+    expect(await refused(folder, argumentsOf(command, folder, { prompt: 'Think! '.repeat(80) }))).toMatch(
+      /--max-thought-tokens 4: with the delimiters, 560 tokens of --prompt and --horizon 1 this leaves no room for text/,
+    );
+  });
+
+  it('a prompt that the vocabulary cannot spell', async () => {
+    const file = folder.in('model', 'tokenizer.json');
+    const original = readFileSync(file, 'utf8');
+    const tokenizer = JSON.parse(original);
+    delete tokenizer.model.vocab['!'];
+    writeFileSync(file, JSON.stringify(tokenizer));
+    const message = await refused(folder, argumentsOf(command, folder, { prompt: 'Think!' })).finally(() =>
+      writeFileSync(file, original),
+    );
+    expect(message).toMatch(
+      /^--prompt: the vocabulary of .*tokenizer\.json cannot spell it, and makes "Think" of it; word/,
     );
   });
 });

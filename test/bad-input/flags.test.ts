@@ -22,6 +22,8 @@ const THINKING: [flag: string, value: string, problem: string][] = [
   ['positions', '0', 'must be a whole number, at least 1'],
   ['horizon', '0', 'must be a whole number, at least 1'],
   ['max-thought-tokens', '0', 'must be a whole number, at least 1'],
+  ['horizon-reduction', 'max', 'must be one of sum, mean'],
+  ['position-stride', '0', 'must be a whole number, at least 1'],
   ['limit', '0', 'must be a whole number, at least 1'],
   ['seed', '-1', 'must be a whole number, at least 0'],
   ['seed', '9007199254740993', 'must be a whole number, at least 0'],
@@ -47,6 +49,19 @@ const TRAINING: [flag: string, value: string, problem: string][] = [
   ['warmup-steps', '201', 'must be at most --steps (200)'],
   ['objective', 'ppo', 'must be one of rlp, cpt'],
   ['baseline', 'both', 'must be one of ema, frozen, none'],
+  ['unclosed', 'ignore', 'must be one of close, drop, penalize'],
+  ['unclosed-penalty', '-1', 'must be a number, at least 0'],
+  ['compare-within', 'batch', 'must be one of position, document, step'],
+  ['advantage-scale', 'std', 'must be one of none, group, step'],
+  ['reward-sign', 'negative', 'must be one of any, positive, agree, clip'],
+  ['zero-variance', 'resample', 'must be one of keep, drop'],
+  ['length-normalization', 'sum', 'must be one of thought, token, limit'],
+  ['kl-coefficient', '-0.1', 'must be a number, at least 0'],
+  ['next-token-coefficient', '-0.1', 'must be a number, at least 0'],
+  ['importance-sampling', 'yes', 'must be one of none, mismatch, behavior'],
+  ['importance-cap', '0', 'must be a number, above 0'],
+  ['epochs-per-step', '0', 'must be a whole number, at least 1'],
+  ['minibatches', '2', 'must be at most --documents-per-step (1)'],
 ];
 
 describe('flags that cannot be', () => {

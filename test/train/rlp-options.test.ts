@@ -1,64 +1,25 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readRollouts } from '../../src/arrow.ts';
-import { type TrainConfig, trainSchema } from '../../src/config.ts';
-import { instruction } from '../../src/prompt.ts';
+import type { TrainConfig } from '../../src/config.ts';
 import type { RolloutRecord } from '../../src/records.ts';
-import { type MetricsRow, readMetrics } from '../../src/run-folder.ts';
+import { readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
-import { type Workplace, workplace } from '../bad-input/refused.ts';
+import { figure, SmallRuns } from './small-run.ts';
 
-let folder: Workplace;
+let runs: SmallRuns;
 beforeAll(async () => {
-  folder = await workplace();
-  const rows = Array.from(
-    { length: 9 },
-    (_, i) => `${JSON.stringify({ id: i, text: `${(i + 10) ** 7} is a number` })}\n`,
-  );
-  writeFileSync(folder.in('data.jsonl'), rows.join(''));
+  runs = await SmallRuns.create();
 });
-afterAll(() => folder[Symbol.dispose]());
-afterEach(() => {
-  for (const name of ['run', 'whole']) rmSync(folder.in(name), { recursive: true, force: true });
-});
-
-const configOf = (more: Partial<TrainConfig> = {}): TrainConfig =>
-  trainSchema.parse({
-    ...{ model: folder.in('model'), data: [folder.in('data.jsonl')], run: folder.in('run') },
-    ...{ steps: 3, checkpointEvery: 0, learningRate: 1e-2, emaDecay: 0.9, threads: 1 },
-    ...{ documentsPerStep: 3, groupSize: 3, maxThoughtTokens: 5, temperature: 1, positions: 2 },
-    ...more,
-  });
-
-interface Trained {
-  weights: Buffer;
-  rows: MetricsRow[];
-  thoughts: RolloutRecord[];
-}
-
-/** Trains in a folder of its own, and what came of it. */
-async function trained(more: Partial<TrainConfig> = {}): Promise<Trained> {
-  rmSync(folder.in('run'), { recursive: true, force: true });
-  const config = configOf(more);
-  const { checkpoint } = await train(config);
-  const thoughts: RolloutRecord[] = [];
-  for await (const batch of await readRollouts(join(config.run, 'rollouts', 'step-000001.arrow')))
-    thoughts.push(...batch);
-  return {
-    weights: readFileSync(join(checkpoint, 'model.safetensors')),
-    rows: await readMetrics(config.run),
-    thoughts,
-  };
-}
-const figure = (rows: readonly MetricsRow[], name: string) => rows.map((row) => Number(row[name]));
+afterAll(() => runs[Symbol.dispose]());
+afterEach(() => runs.clear());
 
 describe('the baseline cancels', () => {
   it('EMA, frozen and no baseline: other rewards, and the same weights bit for bit', async () => {
     const [ema, frozen, none] = [
-      await trained({ baseline: 'ema' }),
-      await trained({ baseline: 'frozen' }),
-      await trained({ baseline: 'none' }),
+      await runs.train({ baseline: 'ema' }),
+      await runs.train({ baseline: 'frozen' }),
+      await runs.train({ baseline: 'none' }),
     ];
     expect(frozen.weights.equals(ema.weights)).toBe(true);
     expect(none.weights.equals(ema.weights)).toBe(true);
@@ -74,14 +35,14 @@ describe('the baseline cancels', () => {
     { rewardSign: 'agree' },
     { rewardSign: 'clip' },
   ] as Partial<TrainConfig>[])('but not under %j', async (more) => {
-    const ema = await trained({ ...more, baseline: 'ema', steps: 1 });
-    const none = await trained({ ...more, baseline: 'none', steps: 1 });
+    const ema = await runs.train({ ...more, baseline: 'ema', steps: 1 });
+    const none = await runs.train({ ...more, baseline: 'none', steps: 1 });
     expect(none.weights.equals(ema.weights)).toBe(false);
   });
 
   it('nor with a KL divergence to it, from the second step on', async () => {
-    const ema = await trained({ klCoefficient: 0.5, baseline: 'ema', emaDecay: 0.1 });
-    const none = await trained({ klCoefficient: 0.5, baseline: 'none' });
+    const ema = await runs.train({ klCoefficient: 0.5, baseline: 'ema', emaDecay: 0.1 });
+    const none = await runs.train({ klCoefficient: 0.5, baseline: 'none' });
     expect(figure(ema.rows, 'grad_norm')[0]).toBe(figure(none.rows, 'grad_norm')[0]);
     expect(none.weights.equals(ema.weights)).toBe(false);
   });
@@ -89,7 +50,7 @@ describe('the baseline cancels', () => {
 
 describe('several updates a step', () => {
   it('in the first the ratio is 1 and nothing is clipped', async () => {
-    const { rows } = await trained();
+    const { rows } = await runs.train();
     for (const row of rows) {
       expect(Math.abs(Number(row.ratio_min) - 1)).toBeLessThan(1e-4);
       expect(Math.abs(Number(row.ratio_max) - 1)).toBeLessThan(1e-4);
@@ -100,7 +61,7 @@ describe('several updates a step', () => {
   });
 
   it('in the next ones it moves, and is clipped', async () => {
-    const { rows } = await trained({ epochsPerStep: 3, minibatches: 2, clipLow: 0.01, clipHigh: 0.02 });
+    const { rows } = await runs.train({ epochsPerStep: 3, minibatches: 2, clipLow: 0.01, clipHigh: 0.02 });
     for (const row of rows) {
       expect(row.updates).toBe(6);
       expect(Number(row.ratio_max)).toBeGreaterThan(1.02);
@@ -115,105 +76,47 @@ describe('several updates a step', () => {
       ...{ steps: 4, epochsPerStep: 2, minibatches: 2, klCoefficient: 0.1, nextTokenCoefficient: 0.1 },
       ...{ importanceSampling: 'behavior', temperature: 0.7, lengthNormalization: 'token', zeroVariance: 'drop' },
     };
-    const whole = await trained(options);
-    renameSync(folder.in('run'), folder.in('whole'));
+    const whole = await runs.train(options);
+    renameSync(runs.folder.in('run'), runs.folder.in('whole'));
     const abort = new AbortController();
-    const interrupted = train(configOf(options), {
+    const interrupted = train(runs.config(options), {
       signal: abort.signal,
       onProgress: ({ done }) => {
         if (done === 2) abort.abort();
       },
     });
     await expect(interrupted).rejects.toThrow('interrupted after step 2 of 4, which is saved');
-    const { checkpoint } = await train({ ...configOf(options), resume: true });
+    const { checkpoint } = await train({ ...runs.config(options), resume: true });
     expect(readFileSync(join(checkpoint, 'model.safetensors')).equals(whole.weights)).toBe(true);
-    const rows = await readMetrics(folder.in('run'));
+    const rows = await readMetrics(runs.folder.in('run'));
     for (const name of ['loss', 'kl', 'num_tokens', 'next_token_loss', 'ema_distance']) {
       expect(figure(rows, name), name).toEqual(figure(whole.rows, name));
     }
   });
 });
 
-describe('where the thoughts stand', () => {
-  it.each(['entropy', 'surprise'] as const)(
-    'positions by %s are those of the weights, whatever the batch',
-    async (positionStrategy) => {
-      const one = await trained({ steps: 1, positionStrategy, documentsPerBatch: 1 });
-      const three = await trained({ steps: 1, positionStrategy, documentsPerBatch: 3 });
-      const other = await trained({
-        steps: 1,
-        positionStrategy: positionStrategy === 'entropy' ? 'surprise' : 'entropy',
-      });
-      const positions = ({ thoughts }: Trained) =>
-        thoughts.map(({ documentId, position }) => `${documentId}/${position}`);
-      expect(positions(three)).toEqual(positions(one));
-      expect(positions(other)).not.toEqual(positions(one));
-    },
-  );
-
-  it('every n-th position', async () => {
-    const { thoughts } = await trained({ steps: 1, positionStrategy: 'every', positionStride: 7 });
-    for (const { position } of thoughts) expect(position % 7).toBe(1);
-  });
-
-  it('a prompt changes what is thought, not where, and is no part of the record; the baseline sees it when asked to', async () => {
-    const plain = await trained({ steps: 1 });
-    const prompted = await trained({ steps: 1, prompt: 'Think! ' });
-    const both = await trained({ steps: 1, prompt: 'Think! ', baselinePrompt: true });
-    const place = ({ documentId, position, context, targetTokens }: RolloutRecord) =>
-      JSON.stringify({ documentId, position, context, targetTokens: [...targetTokens] });
-    expect(prompted.thoughts.map(place)).toEqual(plain.thoughts.map(place));
-    const scores = (name: 'reasonedLogProbs' | 'baselineLogProbs', { thoughts }: Trained) =>
-      thoughts.map((row) => row[name][0]);
-    expect(scores('reasonedLogProbs', prompted)).not.toEqual(scores('reasonedLogProbs', plain));
-    expect(scores('baselineLogProbs', prompted)).toEqual(scores('baselineLogProbs', plain));
-    expect(scores('baselineLogProbs', both)).not.toEqual(scores('baselineLogProbs', plain));
-    expect(both.weights.equals(prompted.weights)).toBe(true); // the baseline cancels
-  });
-
-  it('the instruction names the delimiters, and the log-probs of training are those of the rollout', async () => {
-    const { rows, weights } = await trained({ prompt: 'instruction', nextTokenCoefficient: 0.1 });
-    const { weights: own } = await trained({ prompt: instruction('<think>', '</think>'), nextTokenCoefficient: 0.1 });
-    expect(own.equals(weights)).toBe(true);
-    for (const row of rows) expect(row['sampling/sampling_logp_difference/max']).toBeLessThan(1e-4);
-  });
-});
-
-it('warns by name, on the rows and once to the caller; a resumed run as the whole one', async () => {
-  // So cold that no group has any spread.
-  const config = configOf({ temperature: 0.001, steps: 12, documentsPerStep: 1, checkpointEvery: 11 });
-  const warnings: string[] = [];
-  await train({ ...config, steps: 11 }, { onNotice: (message) => warnings.push(message) });
-  await train({ ...config, resume: true }, { onNotice: (message) => warnings.push(message) });
-  expect(warnings).toEqual([
-    expect.stringMatching(/^warning: reward_variance_collapse at step 10: .* 100% of the groups/),
-  ]);
-  const named = (await readMetrics(config.run)).map((row) => row.warnings);
-  expect(named).toEqual([...Array(9).fill(undefined), ...Array(3).fill('reward_variance_collapse')]);
-});
-
 describe('options', () => {
   it('KL holds the policy near its start', async () => {
     const slow: Partial<TrainConfig> = { baseline: 'frozen', learningRate: 1e-3, steps: 6 };
-    const free = await trained({ ...slow, klCoefficient: 1e-6 });
-    const held = await trained({ ...slow, klCoefficient: 10 });
+    const free = await runs.train({ ...slow, klCoefficient: 1e-6 });
+    const held = await runs.train({ ...slow, klCoefficient: 10 });
     expect(figure(held.rows, 'kl')[0]).toBeLessThan(1e-6); // the start itself
     expect(figure(free.rows, 'kl')[5]).toBeGreaterThan(2 * figure(held.rows, 'kl')[5]);
     expect(figure(held.rows, 'kl')[5]).toBeGreaterThan(0);
   });
 
   it('a next-token loss lowers the cross-entropy of the text', async () => {
-    const { rows } = await trained({ nextTokenCoefficient: 1, steps: 8, documentsPerStep: 9 });
+    const { rows } = await runs.train({ nextTokenCoefficient: 1, steps: 8, documentsPerStep: 9 });
     const losses = figure(rows, 'next_token_loss');
     expect(losses[7]).toBeLessThan(losses[0] - 0.1);
   });
 
   it('importance weights are 1 where sampler and trainer agree, and capped where they do not', async () => {
-    const same = await trained({ importanceSampling: 'mismatch', temperature: 0.5 });
+    const same = await runs.train({ importanceSampling: 'mismatch', temperature: 0.5 });
     for (const end of ['min', 'max']) {
       expect(Math.abs(figure(same.rows, `sampling/importance_sampling_ratio/${end}`)[0] - 1)).toBeLessThan(1e-4);
     }
-    const drawn = await trained({ importanceSampling: 'behavior', temperature: 0.5, importanceCap: 1.25 });
+    const drawn = await runs.train({ importanceSampling: 'behavior', temperature: 0.5, importanceCap: 1.25 });
     expect(figure(drawn.rows, 'sampling/importance_sampling_ratio/max')[0]).toBe(1.25);
     expect(figure(drawn.rows, 'sampling/importance_sampling_ratio/min')[0]).toBeLessThan(0.9);
     const [{ thoughtLogProbs, samplingLogProbs }] = drawn.thoughts;
@@ -223,8 +126,8 @@ describe('options', () => {
   it('groups without a gradient are left out; where there is no other, nothing is updated', async () => {
     // So cold that all thoughts of a group are the same.
     const cold: Partial<TrainConfig> = { temperature: 0.001, steps: 2 };
-    const kept = await trained(cold);
-    const dropped = await trained({ ...cold, zeroVariance: 'drop' });
+    const kept = await runs.train(cold);
+    const dropped = await runs.train({ ...cold, zeroVariance: 'drop' });
     for (const { rows } of [kept, dropped]) expect(figure(rows, 'frac_reward_zero_std')).toEqual([1, 1]);
     expect(figure(dropped.rows, 'updates')).toEqual([0, 0]);
     expect(figure(kept.rows, 'updates')).toEqual([1, 1]);
@@ -234,11 +137,11 @@ describe('options', () => {
 
   it('thoughts that do not close are dropped or penalised, and counted', async () => {
     const unclosed = ({ finishReason }: RolloutRecord) => finishReason !== 'closed';
-    const close = await trained({ steps: 1 });
+    const close = await runs.train({ steps: 1 });
     expect(close.thoughts.some(unclosed)).toBe(true);
-    const drop = await trained({ steps: 1, unclosed: 'drop' });
+    const drop = await runs.train({ steps: 1, unclosed: 'drop' });
     for (const thought of drop.thoughts.filter(unclosed)) expect(thought.advantage).toBe(0);
-    const penalized = await trained({ steps: 1, unclosed: 'penalize', unclosedPenalty: 3 });
+    const penalized = await runs.train({ steps: 1, unclosed: 'penalize', unclosedPenalty: 3 });
     for (const [i, thought] of penalized.thoughts.entries()) {
       const expected = close.thoughts[i].reward - (unclosed(thought) ? 3 : 0);
       expect(thought.reward).toBeCloseTo(expected, 5);
@@ -249,13 +152,13 @@ describe('options', () => {
   });
 
   it('the mean over a horizon is the sum divided by its length', async () => {
-    const sum = await trained({ steps: 1, horizon: 4 });
-    const mean = await trained({ steps: 1, horizon: 4, horizonReduction: 'mean' });
+    const sum = await runs.train({ steps: 1, horizon: 4 });
+    const mean = await runs.train({ steps: 1, horizon: 4, horizonReduction: 'mean' });
     for (const [i, { reward }] of mean.thoughts.entries()) expect(reward).toBeCloseTo(sum.thoughts[i].reward / 4, 5);
   });
 
   it('num_tokens counts all so far, and ema_distance grows from the start', async () => {
-    const { rows } = await trained({ baseline: 'frozen' });
+    const { rows } = await runs.train({ baseline: 'frozen' });
     const tokens = figure(rows, 'num_tokens');
     expect(tokens[1]).toBeGreaterThan(tokens[0]);
     expect(tokens[2]).toBeGreaterThan(tokens[1]);
