@@ -189,6 +189,7 @@ export {
 } from './runtime/index.ts';
 export { loadTrainingCheckpoint, saveTrainingCheckpoint, type TrainingCheckpoint } from './train/checkpoint.ts';
 export { type FailedStep, loadFailedStep } from './train/failed-step.ts';
+export { openTrainingSession, type TrainingSessionOptions } from './train/open-session.ts';
 export { type TrainSummary, train } from './train/train.ts';
 export {
   buildTreeBatch,

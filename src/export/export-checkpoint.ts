@@ -8,6 +8,9 @@ import { ARTIFACTS, type ArtifactName, buildArtifact, locateIn } from './artifac
 import { type Checkpoint, checkFinite, openCheckpoint } from './checkpoint.ts';
 import { copyCompanions } from './checkpoint-write.ts';
 
+/** State of a training that has not begun: the masters are the weights, their EMA too, and moments are 0. */
+const START = { step: 0, run: null, sha256: {} };
+
 /** What an export wrote. */
 export interface ExportReport {
   out: string;
@@ -50,6 +53,8 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
     // A clone where the file system can (no bytes move). Never a hard link: onnx's checker refuses those.
     for (const file of checkpoint.files)
       await copyFile(file, join(temporary, basename(file)), constants.COPYFILE_FICLONE);
+    await mkdir(join(temporary, 'checkpoint'));
+    await writeFile(join(temporary, 'checkpoint', 'state.json'), `${JSON.stringify(START, null, 2)}\n`);
     return writeArtifacts(checkpoint, temporary);
   };
   const files = await withAtomicDirectory(out, fill, output);

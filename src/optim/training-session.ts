@@ -242,18 +242,19 @@ export class TrainingSession implements Disposable {
    * @throws UserError when it is of another length
    */
   loadParametersBuffer(buffer: Float32Array | Uint8Array, trainableOnly = true): void {
-    const expected = this.getParametersSize(trainableOnly);
-    // A copy of bytes: they may start where no float32 can.
-    const values = buffer instanceof Float32Array ? buffer : new Float32Array(Uint8Array.from(buffer).buffer);
-    if (values.length !== expected) {
+    const size = this.getParametersSize(trainableOnly);
+    if (buffer.byteLength !== 4 * size) {
+      const which = trainableOnly ? 'those that are trained' : 'all of them';
       throw new UserError(
-        `the buffer holds ${values.length} parameters, expected ${expected} (${trainableOnly ? 'those that are trained' : 'all'})`,
+        `the buffer of parameters has ${buffer.byteLength} bytes, expected ${4 * size} for ${size} parameters (${which})`,
       );
     }
+    // A copy of bytes: they may start where no float32 can.
+    const values = buffer instanceof Float32Array ? buffer : new Float32Array(Uint8Array.from(buffer).buffer);
     let offset = 0;
-    for (const { data, size } of this.#parameters(trainableOnly).values()) {
-      (data as Float32Array).set(values.subarray(offset, offset + size));
-      offset += size;
+    for (const { data, size: count } of this.#parameters(trainableOnly).values()) {
+      (data as Float32Array).set(values.subarray(offset, offset + count));
+      offset += count;
     }
   }
 

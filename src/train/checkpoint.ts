@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DType } from '../dtypes.ts';
@@ -95,6 +95,16 @@ export async function saveTrainingCheckpoint({
     },
     { kind: 'training-checkpoint' },
   );
+}
+
+/** Whether a folder has something to go on from: an export, whose step is 0, has not. */
+export async function hasTrainingState(path: string): Promise<boolean> {
+  try {
+    return (await readState(join(path, FOLDER, STATE))).step > 0;
+  } catch (thrown) {
+    if (thrown instanceof DamagedCheckpoint && !existsSync(join(path, FOLDER))) return false;
+    throw thrown;
+  }
 }
 
 /** @throws DamagedCheckpoint naming the file that is missing or damaged */

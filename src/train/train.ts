@@ -1,10 +1,10 @@
 import { parseDevice, type TrainConfig } from '../config.ts';
 import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
-import { initialAdapters, type LoraConfig } from '../lora.ts';
+import type { LoraConfig } from '../lora.ts';
 import { microBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
-import { learningRateAt, minibatches, TrainingSession } from '../optim/index.ts';
+import { learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
 import {
   checkIdle,
@@ -23,6 +23,7 @@ import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
+import { createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
@@ -69,11 +70,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
-  const weights = await model.loadWeights();
-  if (lora !== undefined) {
-    for (const [name, adapter] of initialAdapters(model.config, lora, config.seed)) weights.set(name, adapter);
-  }
-  using session = await TrainingSession.create(model.trainingArtifacts, weights, sessionOptions);
+  using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
   const context: TrainContext = { config, hooks, model, modelHash, dataHash, session, sessionOptions };
   const objective = makeObjective(context);
 

@@ -30,7 +30,8 @@ describe.each(NAMES)('export of %s', (name, dtype) => {
     const out = folder.in('deep', 'out');
     const report = await exportCheckpoint({ checkpoint: golden(name), out });
     const source = readdirSync(golden(name));
-    expect(readdirSync(out).sort()).toEqual([...source, ...GRAPHS, MARKER].sort());
+    expect(readdirSync(out).sort()).toEqual([...source, ...GRAPHS, MARKER, 'checkpoint'].sort());
+    expect(JSON.parse(`${read(out, 'checkpoint', 'state.json')}`)).toEqual({ step: 0, run: null, sha256: {} });
     for (const file of source) {
       expect(read(out, file).equals(read(golden(name), file)), file).toBe(true);
       // Links would tie the export to the checkpoint, and onnx's checker refuses them as external data.
@@ -66,9 +67,10 @@ describe.each(NAMES)('export of %s', (name, dtype) => {
     using folder = temporaryFolder();
     await exportCheckpoint({ checkpoint: golden(name), out: folder.in('first') });
     await exportCheckpoint({ checkpoint: folder.in('first'), out: folder.in('second') });
-    const files = readdirSync(folder.in('first')).sort();
-    expect(readdirSync(folder.in('second')).sort()).toEqual(files);
+    const files = readdirSync(folder.in('first'), { recursive: true, encoding: 'utf8' }).sort();
+    expect(readdirSync(folder.in('second'), { recursive: true, encoding: 'utf8' }).sort()).toEqual(files);
     for (const file of files) {
+      if (file === 'checkpoint') continue; // a folder
       expect(read(folder.in('second'), file).equals(read(folder.in('first'), file)), file).toBe(true);
     }
   });
@@ -125,7 +127,9 @@ describe('an export that cannot be', () => {
     await expect(exportCheckpoint({ checkpoint, out })).rejects.toThrow('pass --overwrite to replace it');
     writeFileSync(join(out, 'left-over.txt'), '');
     await exportCheckpoint({ checkpoint: golden('untied-mha'), out, overwrite: true });
-    expect(readdirSync(out).sort()).toEqual([...readdirSync(golden('untied-mha')), ...GRAPHS, MARKER].sort());
+    expect(readdirSync(out).sort()).toEqual(
+      [...readdirSync(golden('untied-mha')), ...GRAPHS, MARKER, 'checkpoint'].sort(),
+    );
     expect(read(out, 'config.json').equals(read(golden('untied-mha'), 'config.json'))).toBe(true);
     expect([...(await loadWeights(await openCheckpoint(out))).keys()]).toContain('lm_head.weight');
     expect(readdirSync(folder.path).sort()).toEqual(['checkpoint', 'foreign', 'out']);

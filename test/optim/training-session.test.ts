@@ -194,6 +194,44 @@ describe('TrainingSession', () => {
     expectSameBits(snapshot(session), start);
   });
 
+  it('has the methods of ONNX Runtime on parameters, learning rate and names', async () => {
+    session.loadState(start);
+    const before = session.getContiguousParameters();
+    expect(before.length).toBe(session.getParametersSize());
+    expect(before.length).toBe(session.getParametersSize(false)); // nothing is frozen here
+    const first = session.weights.get('model.embed_tokens.weight')?.data as Float32Array;
+    expect(before.subarray(0, first.length)).toEqual(first.slice());
+
+    session.loadParametersBuffer(before.map((value) => 2 * value));
+    expect(session.getContiguousParameters()).toEqual(before.map((value) => 2 * value));
+    session.loadParametersBuffer(new Uint8Array(before.buffer)); // as ONNX Runtime takes it
+    expect(session.getContiguousParameters()).toEqual(before);
+    expect(() => session.loadParametersBuffer(before.subarray(1))).toThrow(
+      `the buffer of parameters has ${4 * before.length - 4} bytes, expected ${4 * before.length} for ${before.length} ` +
+        'parameters (those that are trained)',
+    );
+    expect(() => session.loadParametersBuffer(new Uint8Array(3), false)).toThrow('has 3 bytes, expected');
+
+    const batchInputs = session.trainingInputNames;
+    const outputs = ['loss', 'log_probs', 'entropy', 'ratio'];
+    expect(batchInputs).toContain('trunk_ids');
+    expect(batchInputs.filter((name) => name.startsWith('model.'))).toEqual([]);
+    expect(session.evalInputNames).toEqual(batchInputs);
+    expect(session.trainingOutputNames).toEqual(outputs);
+    expect(session.evalOutputNames).toEqual(outputs);
+
+    // A rate of 0 and no decay: the step is taken, and moves no weight.
+    session.setLearningRate(0);
+    expect(session.getLearningRate()).toBe(0);
+    await accumulate([TREES]);
+    await session.runOptimizerStep({ weightDecay: 0 });
+    expect(session.getContiguousParameters()).toEqual(before);
+    await accumulate([TREES]);
+    await session.runOptimizerStep({ learningRate: 1e-3 });
+    expect(session.getLearningRate()).toBe(1e-3);
+    expect(session.getContiguousParameters()).not.toEqual(before);
+  });
+
   it('refuses an optimizer step without gradients', async () => {
     session.loadState(start);
     await expect(session.runOptimizerStep(SETTINGS)).rejects.toThrow(
