@@ -32,6 +32,8 @@ export type ArtifactName = keyof typeof ARTIFACTS;
 export interface GraphOptions {
   /** Train adapters in place of the weights; the rollout graphs then have them, too. */
   lora?: LoraConfig | undefined;
+  /** Training graph: compute each layer again in the backward pass, for memory against time. */
+  recompute?: boolean | undefined;
 }
 
 type Locate = (name: string) => WeightLocation;
@@ -59,7 +61,7 @@ export function buildArtifact(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora }: GraphOptions = {},
+  { lora, recompute = false }: GraphOptions = {},
 ): Uint8Array {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
@@ -68,7 +70,14 @@ export function buildArtifact(
   }
   const { build, flavor, weights, opset } = RECIPES[name];
   const weight = weights === 'inputs' ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
-  build({ builder, config, weight, flavor, ...(lora !== undefined && { lora }) });
+  build({
+    builder,
+    config,
+    weight,
+    flavor,
+    recompute: recompute && name === 'trainingModel',
+    ...(lora !== undefined && { lora }),
+  });
   return serializeGraph(builder.graph, { opset });
 }
 

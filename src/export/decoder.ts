@@ -1,6 +1,7 @@
 import { adapterNames, isLoraTarget, type LoraConfig, loraScale } from '../lora.ts';
 import type { ModelConfig } from '../model-config.ts';
 import type { GraphBuilder } from './builder.ts';
+import { recomputed } from './gradient-recompute.ts';
 import type { Value } from './ir.ts';
 import type { WeightSource } from './weights.ts';
 
@@ -17,6 +18,8 @@ export interface DecoderContext {
   flavor: OperatorFlavor;
   /** Adapters beside the weights, which `weight` knows too. */
   lora?: LoraConfig;
+  /** Training: keep each layer's input alone for the backward pass, and compute the layer again there. */
+  recompute?: boolean;
 }
 
 /**
@@ -34,10 +37,9 @@ export type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
 export function decoderBody(context: DecoderContext, ids: Value, positions: Value, attend: Attend): Value {
   const { builder: b, config, weight } = context;
   const rope = rotaryTables(context, positions);
-  let x = b.gather(weight('model.embed_tokens.weight'), ids); // (T, hidden)
-  for (let layer = 0; layer < config.numLayers; layer++) {
+  const applyLayer = (layer: number, input: Value): Value => {
     const prefix = `model.layers.${layer}`;
-    const h = rmsNorm(context, x, `${prefix}.input_layernorm.weight`);
+    const h = rmsNorm(context, input, `${prefix}.input_layernorm.weight`);
     const heads = (projection: string, count: number) => {
       const y = linear(context, h, `${prefix}.self_attn.${projection}_proj`, config.attentionBias);
       return b.reshape(y, [y.shape[0], count, config.headDim]);
@@ -50,13 +52,18 @@ export function decoderBody(context: DecoderContext, ids: Value, positions: Valu
     const k = normed('k', config.numKvHeads);
     const v = linear(context, h, `${prefix}.self_attn.v_proj`, config.attentionBias);
     const attended = attend(layer, q, k, v);
-    x = b.add(x, linear(context, attended, `${prefix}.self_attn.o_proj`, config.attentionBias));
+    const x = b.add(input, linear(context, attended, `${prefix}.self_attn.o_proj`, config.attentionBias));
 
     const h2 = rmsNorm(context, x, `${prefix}.post_attention_layernorm.weight`);
     const gate = linear(context, h2, `${prefix}.mlp.gate_proj`);
     const up = linear(context, h2, `${prefix}.mlp.up_proj`);
     const silu = b.mul(gate, b.sigmoid(gate));
-    x = b.add(x, linear(context, b.mul(silu, up), `${prefix}.mlp.down_proj`));
+    return b.add(x, linear(context, b.mul(silu, up), `${prefix}.mlp.down_proj`));
+  };
+  let x = b.gather(weight('model.embed_tokens.weight'), ids); // (T, hidden)
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    const apply = (input: Value) => applyLayer(layer, input);
+    x = context.recompute ? recomputed(b, x, apply) : apply(x);
   }
   return x;
 }

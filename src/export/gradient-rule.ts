@@ -12,14 +12,17 @@ export interface RuleArguments {
   /** d loss / d y; undefined for an output the loss does not depend on. At least one is there. */
   dys: readonly (Value | undefined)[];
   attributes: Attributes;
+  /** Values that a gradient is wanted for, and what has been gathered of each so far. */
+  varying: ReadonlySet<Value>;
+  sums: ReadonlyMap<Value, Value>;
 }
 
 /**
  * d loss / d x for one input, built only when it is wanted: either a value of x's shape or of a shape that x broadcasts
  * to, or an addition onto what has been gathered so far, which spares a dense sum. `alone` is what to do before anything
- * has been gathered; zeros to add to, if not said.
+ * has been gathered; zeros to add to, if not said. `total` is for a rule that has added to `sums` itself.
  */
-export type Part = (() => Value) | { onto(sum: Value): Value; alone?(): Value };
+export type Part = (() => Value) | { onto(sum: Value): Value; alone?(): Value } | { total(): Value };
 
 /** One part per input; undefined for inputs that have no gradient, such as indices. */
 export type Rule = (rule: RuleArguments) => readonly (Part | undefined)[];

@@ -43,8 +43,8 @@ export function gradients(
     if (dys.every((dy) => dy === undefined) || !inputs.some((x) => x !== null && varying.has(x))) continue;
     const parts =
       composite === undefined
-        ? differentiate(b, node, dys)
-        : composite.rule({ b, x: composite.inputs, y: outputs, dys, attributes: {} });
+        ? differentiate(b, node, dys, varying, sums)
+        : composite.rule({ b, x: composite.inputs, y: outputs, dys, attributes: {}, varying, sums });
     inputs.forEach((x, k) => {
       const part = parts[k];
       if (x !== null && part !== undefined && varying.has(x)) sums.set(x, accumulate(b, x, sums.get(x), part));
@@ -67,6 +67,8 @@ function differentiate(
   b: GraphBuilder,
   node: Node,
   dys: readonly (Value | undefined)[],
+  varying: ReadonlySet<Value>,
+  sums: ReadonlyMap<Value, Value>,
 ): readonly (Part | undefined)[] {
   const rule = GRADIENT_RULES[node.op];
   if (rule === 'stops') return [];
@@ -75,11 +77,12 @@ function differentiate(
     if (input === null) throw internal(`no gradient rule for ${node.op} with an input left out`);
     return input;
   });
-  return rule({ b, x, y: node.outputs, dys, attributes: node.attributes });
+  return rule({ b, x, y: node.outputs, dys, attributes: node.attributes, varying, sums });
 }
 
 /** Adds one part to the gradient of x. Here, and only here, broadcasting is undone. */
 function accumulate(b: GraphBuilder, x: Value, sum: Value | undefined, part: Part): Value {
+  if ('total' in part) return part.total();
   if (typeof part !== 'function') {
     return sum === undefined && part.alone !== undefined ? part.alone() : part.onto(sum ?? zerosLike(b, x));
   }
