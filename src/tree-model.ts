@@ -33,7 +33,8 @@ export class TreeModel implements Disposable {
   }
 
   static async create(model: string | Uint8Array, options: SessionOptions = {}): Promise<TreeModel> {
-    return new TreeModel(await Session.create(model, options));
+    // Batches differ in shape, and their activations are what fills the memory.
+    return new TreeModel(await Session.create(model, { memoryPattern: false, ...options }));
   }
 
   /**

@@ -1,5 +1,6 @@
 import { trainableShapes } from '../lora.ts';
 import { type DecoderContext, decoderBody, headWeight } from './decoder.ts';
+import { runResultsEarly } from './execution-order.ts';
 import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
 import { differentiatedHead, type HeadOptions, type LossHead, lossHead } from './loss-head.ts';
@@ -41,6 +42,7 @@ export function buildTrainingModel(context: DecoderContext, options: TrainingGra
   names.forEach((name, i) => {
     b.output(`${name}.grad.out`, grads[i]);
   });
+  runResultsEarly(b.graph);
 }
 
 function declareOutputs({ builder: b }: DecoderContext, { loss, logProbs, entropy, ratio }: LossHead): void {

@@ -32,6 +32,11 @@ export interface SessionOptions {
    */
   initializers?: ReadonlyMap<string, Value>;
   optimizationLevel?: 'disable' | 'basic' | 'extended' | 'all';
+  /**
+   * Default true: from the second run of the same shapes on, intermediate results lie in one block that is planned ahead, on
+   * top of the memory that the first run took. False for little memory, and for shapes that seldom repeat.
+   */
+  memoryPattern?: boolean;
   /** Default 'error': ONNX Runtime's warnings are for its developers. */
   logSeverity?: LogSeverity;
   /** Further entries as in onnxruntime_session_options_config_keys.h, e.g. 'session.disable_prepacking': '1'. */
@@ -148,6 +153,7 @@ function configure(native: Pointer, device: Device, options: SessionOptions): vo
   const { api } = environment();
   api.SetSessionLogSeverityLevel(native, LOG_LEVELS[options.logSeverity ?? 'error']);
   api.SetSessionGraphOptimizationLevel(native, OPTIMIZATION_LEVELS[options.optimizationLevel ?? 'all']);
+  if (options.memoryPattern === false) api.DisableMemPattern(native);
   if (options.intraOpThreads !== undefined) api.SetIntraOpNumThreads(native, options.intraOpThreads);
   const entries = { ...options.configEntries };
   if (options.externalDataFolder !== undefined) {
