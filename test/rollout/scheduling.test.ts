@@ -179,11 +179,30 @@ test.each([
   await expect(run).rejects.toThrow(message);
 });
 
-test('the event loop goes on while the model runs', async () => {
-  let ticks = 0;
-  const timer = setInterval(() => ticks++, 1);
+test('the event loop turns at least once for every step of the model', async () => {
+  let turns = 0;
+  let turning = true;
+  const turn = () => {
+    turns++;
+    if (turning) setImmediate(turn);
+  };
+  setImmediate(turn);
   const documents = randomDocuments(TINY_MODEL.vocabSize, [400, 400], () => [390]);
-  await collect(engine, documents, { ...OPTIONS, close: CLOSE, maxThoughtTokens: 30 });
-  clearInterval(timer);
-  expect(ticks).toBeGreaterThan(5);
+  const { steps } = await counted(documents, { close: CLOSE, maxThoughtTokens: 30 });
+  turning = false;
+  expect(steps).toBeGreaterThan(10);
+  expect(turns).toBeGreaterThan(steps);
+});
+
+test('an aborted signal stops between two steps with its reason', async () => {
+  const abort = new AbortController();
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [30, 30], () => [20]);
+  const before = engine.counts.steps;
+  const noise = () => (index: number) => {
+    if (index === 3) abort.abort(new Error('enough'));
+    return 0.5;
+  };
+  const options = { ...OPTIONS, groupSize: 1, close: CLOSE, endOfText: [], maxThoughtTokens: 30 };
+  await expect(collect(engine, documents, { ...options, noise, signal: abort.signal })).rejects.toThrow('enough');
+  expect(engine.counts.steps - before).toBe(4);
 });
