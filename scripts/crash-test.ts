@@ -61,7 +61,7 @@ const trainJob: Job = {
     ...['train', '--model', TINY, '--data', `${TINY}/corpus/train.jsonl`, '--run', run, '--limit', '16', ...THINKING],
     ...['--eval-data', `${TINY}/corpus/held-out.jsonl`, '--steps', String(STEPS), '--documents-per-step', '2'],
     ...['--group-size', '4', '--learning-rate', '1e-4', '--eval-every', '30'],
-    ...['--checkpoint-every', '4', '--keep-checkpoints', '2'],
+    ...['--checkpoint-every', '4', '--keep-checkpoints', '2', '--threads', '1'],
   ],
   resume: ['train', '--run', run, '--resume'],
   begun: () => existsSync(join(run, 'metrics.jsonl')),

@@ -161,6 +161,13 @@ it.each(['SIGINT', 'SIGTERM'] as const)('%s saves the last whole step and says h
   child.stderr?.on('data', (text) => {
     message += text;
   });
+  // Meanwhile nobody else may have the run.
+  expect(await runCli(['train', '--run', run(), '--resume'])).toMatchObject({
+    ...{ code: 2, out: '' },
+    err: expect.stringMatching(
+      new RegExp(`^rlp-ort: run ${run()}: in use by process ${child.pid} on \\S+ since \\S+; wait until it has ended`),
+    ),
+  });
   child.kill(signal);
   expect(await once(child, 'close')).toEqual([1, null]);
   const [checkpoint] = await listCheckpoints(run());
