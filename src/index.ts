@@ -43,6 +43,7 @@ export {
   type Item,
   type LoaderOptions,
   loadTokenizer,
+  openCorpora,
   type PackedCursor,
   PackedStream,
   type PackOptions,

@@ -18,6 +18,7 @@ import { BranchRow, type RolloutDocument, type RolloutOptions } from './rollout/
 
 /** Settings of rollout and train that say where and how to think. */
 export interface ThoughtSettings extends ReadSettings {
+  seed: number;
   groupSize: number;
   positions: number;
   positionStrategy: PositionStrategy;

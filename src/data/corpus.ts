@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { internal, UserError } from '../errors.ts';
 import { type DataFile, openDataFiles } from './data-files.ts';
 import { IdSet } from './id-set.ts';
-import { placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
+import { noRows, placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
 
 /** What a row becomes. */
 export interface Item {
@@ -104,7 +104,9 @@ export class Corpus<T extends Item> {
       const file = { ...dataFile, end: Infinity };
       checked.push(file);
       before.files.push(file);
+      let empty = true;
       for await (const found of itemsOf(file, START, options)) {
+        empty = false;
         if ('problem' in found) {
           if (options.onBadRows === 'error') throw hinted(found.problem);
           badRows.count += found.rows;
@@ -121,10 +123,11 @@ export class Corpus<T extends Item> {
         file.end = next.row;
         break;
       }
+      if (empty) throw noRows(file.file);
     }
     if (size === 0) {
-      const why = badRows.count === 0 ? '' : `: all ${badRows.count} rows are bad, the first: ${badRows.first[0]}`;
-      throw new UserError(`data ${patterns.join(', ')}: no rows to use${why}`);
+      const why = `all ${badRows.count} rows are bad, the first: ${badRows.first[0]}`;
+      throw new UserError(`data ${patterns.join(', ')}: no rows to use: ${why}`);
     }
     return new Corpus(checked, options, { size, badRows, hash: hash.digest('hex') });
   }

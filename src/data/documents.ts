@@ -1,6 +1,6 @@
 import { openDataFiles } from './data-files.ts';
 import { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf } from './document.ts';
-import { START } from './row.ts';
+import { noRows, START } from './row.ts';
 
 /** Which documents are read. */
 export interface ReadOptions {
@@ -22,10 +22,13 @@ export async function* readDocuments(
   let count = 0;
   for (const { file, read } of await openDataFiles(paths)) {
     if (count >= limit) return;
+    let empty = true;
     for await (const found of read(file, START, wanted)) {
       if ('problem' in found) throw found.problem;
+      empty = false;
       yield documentOf(found.row, columns);
       if (++count >= limit) return;
     }
+    if (empty) throw noRows(file);
   }
 }

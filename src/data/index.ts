@@ -2,7 +2,7 @@ export { type BadRows, badRowsNotice, Corpus, type CorpusOptions, type Item } fr
 export { STDIN } from './data-files.ts';
 export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
 export { type ReadOptions, readDocuments } from './documents.ts';
-export { type DataCursor, DataLoader, type LoaderOptions, type WeightedCorpus } from './loader.ts';
+export { type DataCursor, DataLoader, type LoaderOptions } from './loader.ts';
 export { type PackedCursor, PackedStream } from './packed-stream.ts';
 export { type PackOptions, packDocuments } from './packing.ts';
 export {
@@ -13,7 +13,7 @@ export {
   type PositionStrategy,
 } from './positions.ts';
 export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
-export { type ReadSettings, refuseStdinOnResume, TextData } from './text-data.ts';
+export { type ReadSettings, TextData } from './text-data.ts';
 export {
   DocumentTokenizer,
   type Requirement,
@@ -24,3 +24,4 @@ export {
   tokenizeDocuments,
 } from './tokenize.ts';
 export { type AlignedTokens, checkTokenizerFits, loadTokenizer, type ThinkTokens, Tokenizer } from './tokenizer.ts';
+export { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weighted-corpora.ts';

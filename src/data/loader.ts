@@ -1,17 +1,8 @@
-import { createHash } from 'node:crypto';
 import { internal, UserError } from '../errors.ts';
 import type { Seed } from '../random.ts';
-import type { BadRows, Corpus, Item } from './corpus.ts';
+import type { Item } from './corpus.ts';
 import { ShuffledStream, type StreamCursor } from './shuffled-stream.ts';
-
-/** Rows that are drawn by weight. */
-export interface WeightedCorpus<T extends Item> {
-  corpus: Corpus<T>;
-  /** Above 0, relative to those of the others. */
-  weight: number;
-  /** As it was given, for messages. */
-  name: string;
-}
+import type { WeightedCorpus } from './weighted-corpora.ts';
 
 /** Where a loader stands, as JSON. */
 export interface DataCursor {
@@ -97,10 +88,10 @@ export class DataLoader<T extends Item, U> {
 
   /**
    * The next `size` rows, all different; what is left of an epoch when it is too little is passed over.
-   * @param flag that sets the size, for messages
+   * @param flag what sets the size, for messages
    * @throws UserError if a corpus has fewer rows than its share of the batch
    */
-  async nextBatch(size: number, flag: string): Promise<U[]> {
+  async nextBatch(size: number, flag = 'the size of the batch'): Promise<U[]> {
     const counts = this.#corpora.map(() => 0);
     for (let i = 0; i < size; i++) counts[this.#takeTurn()]++;
     const batch: U[] = [];
@@ -125,18 +116,4 @@ export class DataLoader<T extends Item, U> {
         'weight, or add data',
     );
   }
-}
-
-/** SHA-256 of corpora, their weights, and whatever else decides what is drawn. */
-export function dataHashOf(corpora: readonly WeightedCorpus<Item>[], more: readonly string[]): string {
-  const parts = corpora.map(({ corpus, weight }) => [corpus.hash, weight]);
-  return createHash('sha256')
-    .update(JSON.stringify([parts, more]))
-    .digest('hex');
-}
-
-/** The bad rows of all corpora together. */
-export function badRowsOf(corpora: readonly WeightedCorpus<Item>[]): BadRows {
-  const count = corpora.reduce((sum, { corpus }) => sum + corpus.badRows.count, 0);
-  return { count, first: corpora.flatMap(({ corpus }) => corpus.badRows.first) };
 }

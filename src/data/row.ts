@@ -23,6 +23,12 @@ export const sameId = (id: string, place: string, first: string): UserError =>
       'without a column "id" it is the file and the row',
   );
 
+/** The error for a file without a row. */
+export const noRows = ({ name }: SourceFile): UserError =>
+  new UserError(
+    `${name}: the file holds no rows${/\.jsonl(\.gz)?$/i.test(name) ? '; expected a JSON object a line' : ''}`,
+  );
+
 /** Where a reader stands in a file: the rows before it, and their bytes where rows are lines (otherwise 0). */
 export interface RowPlace {
   row: number;

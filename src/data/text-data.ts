@@ -1,23 +1,24 @@
-import { UserError } from '../errors.ts';
-import { type BadRows, Corpus, type OpenedBefore } from './corpus.ts';
-import { STDIN } from './data-files.ts';
-import { type Document, documentOf } from './document.ts';
+import type { BadRows } from './corpus.ts';
+import { DOCUMENT_COLUMNS, type Document, documentOf } from './document.ts';
 import { fileHash } from './fingerprint.ts';
-import { IdSet } from './id-set.ts';
-import { badRowsOf, type DataCursor, DataLoader, dataHashOf, type WeightedCorpus } from './loader.ts';
+import { type DataCursor, DataLoader } from './loader.ts';
 import { noPositions } from './positions.ts';
-import { placeOf, type Row } from './row.ts';
+import { placeOf } from './row.ts';
 import { DocumentTokenizer, type TokenizedDocument, type TokenizeOptions } from './tokenize.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weighted-corpora.ts';
 
-/** Settings that say which rows are read, and how. */
+/** Settings that say which rows are read, and how; docs/data.md. */
 export interface ReadSettings {
-  textColumn: string;
-  idColumn: string;
-  positionsColumn: string;
-  onBadRows: 'error' | 'skip';
+  /** Default 0. */
+  seed?: number;
+  textColumn?: string;
+  idColumn?: string;
+  positionsColumn?: string;
+  /** Default 'error'. */
+  onBadRows?: 'error' | 'skip';
   limit?: number | undefined;
-  seed: number;
+  /** Default 10,000. */
   shuffleBuffer?: number | undefined;
   dataWeights?: readonly number[] | undefined;
   resume?: boolean | undefined;
@@ -67,23 +68,20 @@ export class TextData {
     settings: ReadSettings,
     tokenizeOptions: TokenizeOptions = {},
   ): Promise<TextData> {
-    refuseStdinOnResume(patterns, settings);
-    const { textColumn: text, idColumn: id, positionsColumn: positions, onBadRows, limit, dataWeights } = settings;
-    const named = { text, id, positions };
-    const options = {
-      ...{ onBadRows, limit, columns: { text, all: [text, id, positions] } },
-      parse(row: Row) {
+    const { limit, onBadRows = 'error' } = settings;
+    const named = {
+      text: settings.textColumn ?? DOCUMENT_COLUMNS.text,
+      id: settings.idColumn ?? DOCUMENT_COLUMNS.id,
+      positions: settings.positionsColumn ?? DOCUMENT_COLUMNS.positions,
+    };
+    const corpora = await openCorpora(patterns, settings, {
+      ...{ onBadRows, limit, columns: { text: named.text, all: Object.values(named) } },
+      parse(row) {
         const document = documentOf(row, named);
         if (settings.positionStrategy === 'column' && document.positions === undefined) throw noPositions(placeOf(row));
         return document;
       },
-    };
-    const before: OpenedBefore = { files: [], ids: new IdSet() };
-    const corpora: WeightedCorpus<Document>[] = [];
-    for (const [i, group] of (dataWeights ? patterns.map((pattern) => [pattern]) : [patterns]).entries()) {
-      const corpus = await Corpus.open(group, options, before);
-      corpora.push({ corpus, weight: dataWeights?.[i] ?? 1, name: group.join(', ') });
-    }
+    });
     return new TextData(corpora, tokenizer, tokenizeOptions, settings, await fileHash(tokenizer.path));
   }
 
@@ -103,7 +101,7 @@ export class TextData {
   }
 
   #loader({ take: prepare, noneOfUse }: DocumentTokenizer, cursor?: DataCursor) {
-    const { seed, shuffleBuffer = DEFAULT_SHUFFLE_BUFFER } = this.#settings;
+    const { seed = 0, shuffleBuffer = DEFAULT_SHUFFLE_BUFFER } = this.#settings;
     return new DataLoader(this.#corpora, { seed, shuffleBuffer, prepare, noneOfUse, cursor });
   }
 
@@ -144,14 +142,4 @@ async function* inOrder(
     }
   }
   if (none) throw tokenizing.noneOfUse();
-}
-
-/** @throws UserError if standard input, which is gone after one call, is to be read in a second one */
-export function refuseStdinOnResume(patterns: readonly string[], { resume }: { resume?: boolean }): void {
-  if (resume && patterns.includes(STDIN)) {
-    throw new UserError(
-      `--resume: the data came from standard input (${STDIN}), which cannot be read again. Save it in a file, and start ` +
-        'again with that as --data',
-    );
-  }
 }

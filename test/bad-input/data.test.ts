@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { goldenPath } from '../golden/golden.ts';
 import { argumentsOf, refused, type Workplace, workplace } from './refused.ts';
 
 let folder: Workplace;
@@ -115,7 +116,58 @@ describe.each(['rollout', 'train rlp'])('%s refuses', (command) => {
   });
 });
 
+describe.each(['rollout', 'train rlp', 'train cpt'])('%s refuses', (command) => {
+  const given = (data: string, more: Record<string, string> = {}) =>
+    refused(folder, argumentsOf(command, folder, { data, ...more }));
+
+  it('a pattern that nothing matches, and a folder', async () => {
+    expect(await given(folder.in('*.parquet'))).toMatch(/data .*\*\.parquet: no file matches the pattern/);
+    mkdirSync(folder.in('corpus'), { recursive: true });
+    expect(await given(folder.in('corpus'))).toMatch(
+      /corpus: is a folder; name its files, for example as ".*\*\.jsonl"/,
+    );
+  });
+
+  it('a Parquet file that was cut off, columns that are not there, texts that are null', async () => {
+    const whole = goldenPath('data', 'zstd.parquet');
+    writeFileSync(folder.in('cut.parquet'), readFileSync(whole).subarray(0, 5000));
+    expect(await given(folder.in('cut.parquet'))).toMatch(
+      /cut\.parquet: not a whole Parquet file .*Is the download complete/,
+    );
+    expect(await given(whole, { 'text-column': 'body' })).toMatch(
+      /zstd\.parquet:1: expected a column "body", found the columns "text", "id", .* --on-bad-rows skip$/,
+    );
+    expect(await given(goldenPath('data', 'null.feather'))).toMatch(
+      /null\.feather:2: "text" must be a string, found null\. To leave such rows out and go on: --on-bad-rows skip$/,
+    );
+  });
+});
+
+describe('rollout refuses', () => {
+  it('to resume what came from standard input', async () => {
+    const args = [...argumentsOf('rollout', folder, { data: '-' }), '--resume'];
+    expect(await refused(folder, args)).toBe(
+      '--resume: the data came from standard input (-), which cannot be read again. Save it in a file, and start again ' +
+        'with that as --data',
+    );
+  });
+});
+
 describe('train refuses', () => {
+  it.each([
+    ['0', /--data-weights 0: must be numbers above 0/],
+    ['much', /--data-weights much: must be numbers above 0/],
+  ])('weights that are none: %s', async (weight, message) => {
+    expect(await refused(folder, argumentsOf('train rlp', folder, { 'data-weights': weight }))).toMatch(message);
+  });
+
+  it('weights without their data', async () => {
+    const args = [...argumentsOf('train rlp', folder, { 'data-weights': '0.5' }), '0.5'];
+    expect(await refused(folder, args)).toMatch(
+      /--data-weights .*: must be one for each --data \(1\); quote a pattern/,
+    );
+  });
+
   it.each(['train rlp', 'train cpt'])('held-out text that is missing (%s)', async (command) => {
     expect(await refused(folder, argumentsOf(command, folder, { 'eval-data': folder.in('nowhere.txt') }))).toMatch(
       /cannot read .*nowhere\.txt: no such file or folder/,

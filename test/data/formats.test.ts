@@ -1,6 +1,6 @@
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { parquetMetadata } from 'hyparquet';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { openDataFiles } from '../../src/data/data-files.ts';
 import { readDocuments } from '../../src/data/documents.ts';
 import { type FoundRow, type RowPlace, START } from '../../src/data/row.ts';
@@ -20,7 +20,10 @@ const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1)/
 let folder: ReturnType<typeof temporaryFolder>;
 beforeEach(() => {
   folder = temporaryFolder();
-  return () => folder[Symbol.dispose]();
+  return () => {
+    vi.unstubAllEnvs();
+    folder[Symbol.dispose]();
+  };
 });
 
 async function rowsOf(path: string, start: RowPlace = START): Promise<FoundRow[]> {
@@ -183,6 +186,7 @@ describe('openDataFiles', () => {
   });
 
   async function fromStdin(...pieces: string[]) {
+    vi.stubEnv('TMPDIR', folder.path); // where the copy goes; it lives as long as the process
     const stdin = (async function* () {
       for (const piece of pieces) yield Buffer.from(piece);
     })();

@@ -2,8 +2,9 @@ import { appendFileSync, copyFileSync, utimesSync, writeFileSync } from 'node:fs
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Corpus, type CorpusOptions } from '../../src/data/corpus.ts';
 import { type Document, documentOf } from '../../src/data/document.ts';
-import { type DataCursor, DataLoader, type LoaderOptions, type WeightedCorpus } from '../../src/data/loader.ts';
+import { type DataCursor, DataLoader, type LoaderOptions } from '../../src/data/loader.ts';
 import { PackedStream } from '../../src/data/packed-stream.ts';
+import type { WeightedCorpus } from '../../src/data/weighted-corpora.ts';
 import { UserError } from '../../src/errors.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
 import { goldenPath } from '../golden/golden.ts';
