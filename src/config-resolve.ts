@@ -23,7 +23,9 @@ function fromText(spec: OptionSpec, value: unknown): unknown {
 
 /** How a value was written: `--group-size 1`, or `group-size: 1 in FILE`. */
 function quote(name: string, value: unknown, layer: Layer | undefined, spec: OptionSpec | undefined): string {
-  const shown = typeof value === 'string' && value !== '' ? value : JSON.stringify(value);
+  const isText = typeof value === 'string' && value !== '';
+  const isList = spec?.type === 'list' && Array.isArray(value) && value.length > 0;
+  const shown = isText ? value : isList ? value.join(' ') : JSON.stringify(value);
   if (layer?.file !== undefined) return `${name}: ${shown} in ${layer.file}`;
   const flag = spec?.meta.positional ? name.toUpperCase() : `--${name}`;
   return value === undefined ? flag : `${flag} ${shown}`;

@@ -121,7 +121,7 @@ describe.each(['rollout', 'train rlp', 'train cpt'])('%s refuses', (command) => 
     refused(folder, argumentsOf(command, folder, { data, ...more }));
 
   it('a pattern that nothing matches, and a folder', async () => {
-    expect(await given(folder.in('*.parquet'))).toMatch(/data .*\*\.parquet: no file matches the pattern/);
+    expect(await given(folder.in('none-*.jsonl'))).toMatch(/data .*none-\*\.jsonl: no file matches the pattern/);
     mkdirSync(folder.in('corpus'), { recursive: true });
     expect(await given(folder.in('corpus'))).toMatch(
       /corpus: is a folder; name its files, for example as ".*\*\.jsonl"/,

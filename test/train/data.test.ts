@@ -16,8 +16,8 @@ const row = (i: number) => `${JSON.stringify({ id: i, text: `${i ** 7} is a numb
 beforeAll(async () => {
   folder = await workplace();
   for (const [name, from, count] of [
-    ['a', 10, 9],
-    ['b', 40, 5],
+    ['a', 10, 5],
+    ['b', 40, 3],
   ] as const) {
     writeFileSync(folder.in(`${name}.jsonl`), Array.from({ length: count }, (_, i) => row(from + i)).join(''));
   }
@@ -33,9 +33,9 @@ const run = () => folder.in('run');
 function configOf(more: Partial<TrainConfig>): TrainConfig {
   return trainSchema.parse({
     ...{ model: folder.in('model'), data: [folder.in('a.jsonl'), folder.in('b.jsonl')], run: run() },
-    ...{ steps: 6, checkpointEvery: 1, learningRate: 1e-2, emaDecay: 0.9 },
+    ...{ steps: 4, checkpointEvery: 1, learningRate: 1e-2, emaDecay: 0.9 },
     ...{ documentsPerStep: 3, groupSize: 2, maxThoughtTokens: 3, temperature: 1 },
-    ...{ blockLength: 16, batchTokens: 48, threads: 1 },
+    ...{ blockLength: 16, batchTokens: 64, threads: 1 },
     ...more,
   });
 }
@@ -49,7 +49,7 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
       renameSync(run(), folder.in('whole'));
       const epochs = (await readMetrics(folder.in('whole'))).map((figures) => figures.epoch ?? figures['epoch/2']);
       expect(Number(epochs.at(-1))).toBeGreaterThan(1);
-      for (let step = 1; step < 6; step++) {
+      for (const step of [1, 3]) {
         const abort = new AbortController();
         const hooks = {
           signal: abort.signal,
@@ -58,7 +58,7 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
         await expect(train({ ...config, resume: step > 1 }, hooks)).rejects.toThrow(RunError);
       }
       await train({ ...config, resume: true });
-      const last = join('checkpoints', 'step-000006');
+      const last = join('checkpoints', 'step-000004');
       expect(contentOf(join(run(), last))).toEqual(contentOf(folder.in('whole', last)));
       expect(contentOf(join(run(), 'rollouts'))).toEqual(contentOf(folder.in('whole', 'rollouts')));
     },
@@ -66,7 +66,13 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
 
   it('leaves bad rows out when it is asked to, and says so', async () => {
     const notices: string[] = [];
-    const config = configOf({ objective, data: [folder.in('bad.jsonl')], onBadRows: 'skip', steps: 1 });
+    const config = configOf({
+      objective,
+      data: [folder.in('bad.jsonl')],
+      onBadRows: 'skip',
+      steps: 1,
+      batchTokens: 32,
+    });
     const summary = await train(config, { onNotice: (message) => notices.push(message) });
     const first = [
       expect.stringMatching(/bad\.jsonl:2: not a JSON object on one line/),
@@ -76,7 +82,7 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
     expect(notices).toEqual([
       expect.stringMatching(/^warning: 2 rows are bad and left out: .*bad\.jsonl:2: .*; .*bad\.jsonl:4/),
     ]);
-    expect((await readMetrics(run())).at(-1)).toMatchObject({ 'data/bad_rows': 2, epoch: 1 });
+    expect((await readMetrics(run())).at(-1)).toMatchObject({ 'data/bad_rows': 2 });
   });
 
   it('does not resume with data that has changed, however little', async () => {
@@ -114,7 +120,7 @@ describe('rollout', () => {
   it('takes parquet and arrow, columns by name, patterns and a limit', async () => {
     const golden = (name: string) => goldenPath('data', name);
     const columns = ['--text-column', 'prompt', '--id-column', 'response'];
-    const data = ['--data', golden('zst?.parquet'), golden('null.feather'), '--on-bad-rows', 'skip'];
+    const data = ['--data', golden('zst*.parquet'), golden('null.feather'), '--on-bad-rows', 'skip'];
     const { code, out, err } = await runCli(rollout('a.arrow', ...data, ...columns, '--limit', '6'));
     expect({ code, err }).toMatchObject({ code: 0 });
     expect(JSON.parse(out)).toMatchObject({ documents: 6, rows: 12 });
