@@ -166,6 +166,19 @@ const machineOptions = {
   documentsPerBatch: option(count.default(4), MACHINE, 'Documents that go through the model at the same time'),
 };
 
+const trainingMachineOptions = {
+  microBatchTokens: option(
+    count.default(8192),
+    MACHINE,
+    'Tokens, with padding, that go through the training graph at once; gradients add up over micro-batches',
+  ),
+  recompute: option(
+    flag,
+    MACHINE,
+    'Compute each layer again in the backward pass instead of keeping its activations: less memory, more time',
+  ),
+};
+
 /** Settings of `rollout`. */
 export const rolloutSchema = z.object({
   ...modelAndData,
@@ -339,6 +352,7 @@ export const trainOptionsSchema = z.object({
   ...thoughtOptions,
   ...optimizerOptions,
   ...machineOptions,
+  ...trainingMachineOptions,
   json,
 });
 

@@ -102,7 +102,7 @@ export {
 } from './export/index.ts';
 // Training: losses over prefix trees, AdamW, EMA, schedules, checkpoints that a run continues from.
 export { initialAdapters, type LoraConfig, mergeAdapters } from './lora.ts';
-export { microBatches, paddedTokens } from './micro-batches.ts';
+export { microBatches, packMicroBatches, paddedTokens } from './micro-batches.ts';
 export { type ModelConfig, parameterCount, parameterShapes } from './model-config.ts';
 export { type OpenModel, openModel } from './model-directory.ts';
 export {

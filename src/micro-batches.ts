@@ -28,3 +28,31 @@ export function microBatches(documents: readonly TreeDocument[], tokenBudget: nu
   if (current.length > 0) batches.push(current);
   return batches;
 }
+
+/**
+ * Packs documents into micro-batches of at most `tokenBudget` padded tokens, for a sum over them in which their order does not
+ * matter. Documents of like shape go together, so that little is padding; one over the budget is cut into several with
+ * the same trunk and some of its branches each, as far as that helps.
+ */
+export function packMicroBatches(documents: readonly TreeDocument[], tokenBudget: number): TreeDocument[][] {
+  const cut = documents.flatMap((document) => cutBranches(document, tokenBudget));
+  const shaped = cut.map((document) => ({ document, size: paddedTokens([document]), trunk: document.trunk.length }));
+  shaped.sort((a, b) => b.trunk - a.trunk || b.size - a.size);
+  return microBatches(
+    shaped.map(({ document }) => document),
+    tokenBudget,
+  );
+}
+
+/** The trunk's own loss goes with the first part. */
+function cutBranches(document: TreeDocument, tokenBudget: number): TreeDocument[] {
+  const { trunk, losses, branches } = document;
+  if (paddedTokens([document]) <= tokenBudget || branches.length < 2) return [document];
+  const longest = branches.reduce((most, { tokens }) => Math.max(most, tokens.length), 1);
+  const count = Math.max(1, Math.floor((tokenBudget - trunk.length) / longest));
+  return Array.from({ length: Math.ceil(branches.length / count) }, (_, i) => ({
+    trunk,
+    losses: i === 0 ? losses : [],
+    branches: branches.slice(i * count, (i + 1) * count),
+  }));
+}

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { microBatches, paddedTokens } from '../src/micro-batches.ts';
+import { microBatches, packMicroBatches, paddedTokens } from '../src/micro-batches.ts';
 import type { TreeDocument } from '../src/tree-batch.ts';
 
 /** A document of so many trunk tokens, with branches of so many tokens. */
@@ -29,4 +29,23 @@ it('gives a document over the budget a micro-batch of its own', () => {
 
 it('makes no micro-batch of nothing', () => {
   expect(microBatches([], 8)).toEqual([]);
+});
+
+it('packs documents of like shape together, each once', () => {
+  const documents = [tree(10), tree(40), tree(11), tree(39), tree(12)];
+  expect(microBatches(documents, 84).map((batch) => paddedTokens(batch))).toEqual([82, 80, 13]);
+  const packed = packMicroBatches(documents, 84);
+  expect(packed).toEqual([
+    [tree(40), tree(39)],
+    [tree(12), tree(11), tree(10)],
+  ]);
+});
+
+it('cuts a document over the budget by its branches; the loss of the trunk is counted once', () => {
+  const document = { ...tree(10, 4, 5, 3, 5, 2), losses: [{ token: 0, target: 1, nllWeight: 1 }] };
+  const packed = packMicroBatches([document], 20); // a trunk of 10 leaves room for two branches of 5
+  expect(packed.map(([{ branches }]) => branches.length)).toEqual([2, 2, 1]);
+  expect(packed.flatMap(([{ branches }]) => branches)).toEqual(document.branches);
+  expect(packed.flatMap(([{ losses }]) => losses)).toEqual(document.losses);
+  expect(packMicroBatches([document], 12).map(([{ branches }]) => branches.length)).toEqual([1, 1, 1, 1, 1]);
 });

@@ -1,9 +1,10 @@
-import { trainOptionsSchema, trainSchema } from '../config.ts';
+import { type TrainConfig, trainOptionsSchema, trainSchema } from '../config.ts';
 import { type Layer, readSettingsFile, resolveSettings, settingsToYaml, storedSettings } from '../config-resolve.ts';
+import { UserError } from '../errors.ts';
 import { checkSameSettings, readRunSettings } from '../run-folder.ts';
 import type { Command } from './command.ts';
 import { declareExamples } from './examples.ts';
-import { printResult } from './io.ts';
+import { type Io, printResult } from './io.ts';
 import { declareOptions, flagLayer } from './options-from-schema.ts';
 import { withProgress } from './progress.ts';
 import { formatSummary } from './summary.ts';
@@ -44,6 +45,7 @@ export const trainCommand: Command = {
     const { json, dryRun, config: _file, ...config } = resolved;
     if (saved !== undefined) checkSameSettings(config, saved);
     if (dryRun) {
+      await printMemoryPlan(config, io);
       const settings = Object.fromEntries(storedSettings(trainOptionsSchema, config));
       printResult(io, json, settings, () => settingsToYaml(trainOptionsSchema, config));
       return 0;
@@ -54,3 +56,15 @@ export const trainCommand: Command = {
     return 0;
   },
 };
+
+/** Where the model is there: settings can be tried out without it. */
+async function printMemoryPlan(config: TrainConfig, io: Io): Promise<void> {
+  const [{ openModel }, plan] = await Promise.all([import('../model-directory.ts'), import('../train/memory-plan.ts')]);
+  try {
+    const { config: model } = await openModel(config.model);
+    const free = `${(plan.availableMemory() / 1e9).toFixed(1)} GB are free`;
+    io.err(`rlp-ort: ${plan.describePlan(plan.planMemory(model, config))}; ${free}\n`);
+  } catch (thrown) {
+    if (!(thrown instanceof UserError)) throw thrown;
+  }
+}

@@ -16,5 +16,6 @@ export {
   exportCheckpoint,
   writeArtifacts,
 } from './export-checkpoint.ts';
+export { headChunkRows } from './loss-head.ts';
 export { readSafetensorsHeader, readTensor, readTensorBytes, type TensorLocation } from './safetensors.ts';
 export { writeSafetensors } from './safetensors-write.ts';

@@ -2,7 +2,7 @@ import { parseDevice, type TrainConfig } from '../config.ts';
 import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import type { LoraConfig } from '../lora.ts';
-import { microBatches } from '../micro-batches.ts';
+import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
@@ -20,6 +20,7 @@ import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
+import { availableMemory, checkMemory, describePlan } from './memory-plan.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
@@ -47,9 +48,6 @@ export interface TrainSummary extends Partial<DataCounts> {
   after?: Record<string, unknown>;
 }
 
-/** Padded tokens that go through the training graph at once. */
-const MICRO_BATCH_TOKENS = 8192;
-
 const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openRlp, cpt: openCpt };
 
 /**
@@ -63,7 +61,10 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkSteps(config) : checkNewRun(config.run));
   const lora = loraOf(config);
-  const model = await openModel(config.model, { lora });
+  const model = await openModel(config.model, { lora, recompute: config.recompute });
+  if (parseDevice(config.device).kind === 'cpu') {
+    hooks.onNotice?.(describePlan(checkMemory(model.config, config, availableMemory())));
+  }
   const { dataHash, data, makeObjective } = await OBJECTIVES[config.objective](config, model);
   const { badRows } = data?.() ?? {};
   const notice = badRows && badRowsNotice(badRows);
@@ -191,7 +192,7 @@ async function trainStep(
     lossMetrics.startUpdate();
     session.lazyResetGrad();
     await times.time('train', async () => {
-      for (const microBatch of microBatches(update, MICRO_BATCH_TOKENS)) {
+      for (const microBatch of packMicroBatches(update, config.microBatchTokens)) {
         if (u === 0) hooks.signal?.throwIfAborted();
         const batch = buildTreeBatch(microBatch);
         const result = await session.runTrainStep(batch, clip);
@@ -201,7 +202,7 @@ async function trainStep(
     });
     const diverged = (figures: string) => {
       const reason = updates.length === 1 ? figures : `update ${u + 1} of ${updates.length}: ${figures}`;
-      const batches = microBatches(update, MICRO_BATCH_TOKENS).map(buildTreeBatch);
+      const batches = packMicroBatches(update, config.microBatchTokens).map(buildTreeBatch);
       return divergence(folder, { step, reason, clip, batches, losses, weights: session.state().tensors.weights });
     };
     // A gradient may be finite where the loss is not.
