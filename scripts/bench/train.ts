@@ -26,12 +26,17 @@ const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
  * Floating-point operations of forward and backward: each product of the forward pass has two of its size in the backward
  * pass, hence 3 * 2 a multiply-add. With T tokens, N loss rows, M weights in the layers' matrices:
  *   6 T M + 6 N vocab hidden (head) + 12 layers heads head_dim * (pairs of query and key)
- * Pairs count the whole squares of the scores, as they are computed: the causal half is masked, not spared.
+ * Pairs are counted as they are computed: of a trunk's square of scores the blocks on and below the diagonal.
  */
 function flopsOf({ dims: { D, P, R, L, N } }: TreeBatch): number {
   const { vocabSize, hiddenSize, numLayers, numHeads, headDim } = MODEL_29M;
   const tokens = D * (P + R * L);
-  const pairs = D * (P * P + R * L * (P + L));
+  const block = Math.ceil(P / 4);
+  const onTrunk = [1, 2, 3, 4].reduce((sum, i) => {
+    const [start, end] = [Math.min(P, (i - 1) * block), Math.min(P, i * block)];
+    return sum + (end - start) * end;
+  }, 0);
+  const pairs = D * (onTrunk + R * L * (P + L));
   return (
     6 * (tokens * layerParameters(MODEL_29M) + N * vocabSize * hiddenSize) + 12 * numLayers * numHeads * headDim * pairs
   );

@@ -15,7 +15,7 @@ export interface MemoryPlan {
   rollouts: number;
   /** What the forward pass of a micro-batch leaves for the backward pass, and what that needs at a time. */
   activations: number;
-  /** Logits and their softmax of one chunk of rows, and the gradient of the head's weight in the making. */
+  /** Logits and their softmax of one chunk of rows, and three copies of the gradient of the head's weight in the making. */
   head: number;
   total: number;
 }
@@ -74,7 +74,7 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
     optimizer: FLOAT * 4 * trained,
     rollouts: isText ? 0 : FLOAT * (2 * count + cache),
     activations: FLOAT * tokens * (kept + working),
-    head: FLOAT * vocabSize * (2 * rows + (lora === undefined ? 2 : 0) * hiddenSize),
+    head: FLOAT * vocabSize * (2 * rows + (lora === undefined ? 3 : 0) * hiddenSize),
   };
   return { ...parts, total: PROCESS + Object.values(parts).reduce((sum, bytes) => sum + bytes) };
 }
