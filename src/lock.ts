@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UserError } from './errors.ts';
@@ -17,6 +16,8 @@ export interface LockOwner {
 
 /** Time for a process that has made its lock file to write its line. */
 const WRITE_MS = 200;
+/** A takeover takes milliseconds: one that stands this long was killed. */
+const TAKEOVER_MS = 10_000;
 
 /** Linux: start in clock ticks since the machine's, of a process that is not a zombie. Undefined where it cannot be told. */
 function startOf(pid: number): string | undefined {
@@ -149,14 +150,18 @@ async function create(path: string, text: string): Promise<boolean> {
   }
 }
 
-/** Of two processes that find the same stale lock only one may remove it: the other would remove the first one's new lock. */
+/** One process at a time: of two that find the same stale lock, the second would remove the first one's new lock. */
 async function removeStale(path: string, text: string): Promise<void> {
-  const aside = `${path}.${process.pid}-${randomBytes(2).toString('hex')}`;
+  const guard = `${path}.takeover`;
+  if (!(await create(guard, text))) {
+    await sleep(WRITE_MS);
+    const left = await stat(guard).catch(() => undefined);
+    if (left !== undefined && Date.now() - left.mtimeMs > TAKEOVER_MS) await rm(guard, { force: true });
+    return;
+  }
   try {
-    await rename(path, aside);
-    if ((await readFile(aside, 'utf8')) === text) await rm(aside, { force: true });
-    else await rename(aside, path);
-  } catch (thrown) {
-    if (errnoOf(thrown) !== 'ENOENT') throw fileError('cannot write', path, thrown);
+    if ((await readLock(path))?.text === text) await rm(path, { force: true });
+  } finally {
+    await rm(guard, { force: true });
   }
 }
