@@ -53,12 +53,22 @@ export function mergeHeads(b: GraphBuilder, x: Value, tree: TreeShape): Value {
 }
 
 /**
- * softmax(q k^T / sqrt(d) + bias) v over own and trunk keys together.
+ * softmax(alpha q k^T + bias) v over own and trunk keys together.
+ *
+ * For few queries a row, q may be [groups, K, rows, length*rep, 1, d] with own keys [groups, K, rows, 1, ownLength, d] and
+ * alpha 1: each query then meets its own keys as a vector, for which the CPU need not repack the keys.
  * @param q [groups, K, rows, length*rep, d]
  * @returns the same shape
  */
-export function treeAttention(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: Keys): Value {
-  return treeAttentionParts(b, tree, q, own, trunk).output;
+export function treeAttention(
+  b: GraphBuilder,
+  tree: TreeShape,
+  q: Value,
+  own: Keys,
+  trunk?: Keys,
+  alpha = 1 / Math.sqrt(tree.headDim),
+): Value {
+  return treeAttentionParts(b, tree, q, own, trunk, alpha).output;
 }
 
 /** treeAttention with the probabilities: onOwn [.., length*rep, ownLength], onTrunk [.., length*rep, trunkLength]. */
@@ -68,8 +78,8 @@ export function treeAttentionParts(
   q: Value,
   own: Keys,
   trunk?: Keys,
+  alpha = 1 / Math.sqrt(tree.headDim),
 ): { output: Value; onOwn: Value; onTrunk?: Value } {
-  const alpha = 1 / Math.sqrt(tree.headDim);
   const ownScores = b.add(b.fusedMatMul(q, own.key, { transB: true, alpha }), own.bias);
   if (trunk === undefined) {
     const onOwn = b.softmax(ownScores);
@@ -77,19 +87,19 @@ export function treeAttentionParts(
   }
 
   // All queries of a document meet its trunk in one GEMM per key/value head.
-  const { groups, rows, numKvHeads: K, headDim: d } = tree;
-  const queries = q.shape[3];
-  const flat = [groups, K, multiplyDims([rows, queries])];
+  const { groups, numKvHeads: K, headDim: d } = tree;
+  const front = q.shape.slice(0, -1);
+  const flat = [groups, K, multiplyDims(front.slice(2))];
   const trunkLength = trunk.key.shape[2];
-  const ownLength = own.key.shape[3];
+  const [ownLength] = own.key.shape.slice(-2);
   const flatScores = b.fusedMatMul(b.reshape(q, [...flat, d]), trunk.key, { transB: true, alpha });
-  const trunkScores = b.add(b.reshape(flatScores, [groups, K, rows, queries, trunkLength]), trunk.bias);
+  const trunkScores = b.add(b.reshape(flatScores, [...front, trunkLength]), trunk.bias);
   const probabilities = b.softmax(b.concat([trunkScores, ownScores], -1)); // (.., trunkLength + ownLength)
-  if (probabilities.shape[4] !== addDims([trunkLength, ownLength]))
+  if (probabilities.shape.at(-1) !== addDims([trunkLength, ownLength]))
     throw internal('keys of trunk and row do not add up');
   const [onTrunk, onOwn] = b.split(probabilities, [trunkLength, ownLength], -1);
   const fromTrunk = b.matmul(b.reshape(onTrunk, [...flat, trunkLength]), trunk.value);
-  const output = b.add(b.reshape(fromTrunk, [groups, K, rows, queries, d]), b.matmul(onOwn, own.value));
+  const output = b.add(b.reshape(fromTrunk, [...front, d]), b.matmul(onOwn, own.value));
   return { output, onOwn, onTrunk };
 }
 

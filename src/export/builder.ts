@@ -207,6 +207,10 @@ export class GraphBuilder {
     return [y, inverse];
   };
 
+  /** RoPE (halves convention) on x [B, S, heads*d] with cos and sin [B, S, d/2]. */
+  rotaryEmbedding = (x: Value, cos: Value, sin: Value, heads: number): Value =>
+    this.#one('RotaryEmbedding', [x, cos, sin], { num_heads: heads });
+
   reduceSum = (x: Value, axes: readonly number[], keepdims = true): Value =>
     this.#reduce('ReduceSum', x, axes, keepdims);
   reduceMean = (x: Value, axes: readonly number[], keepdims = true): Value =>

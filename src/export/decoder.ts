@@ -7,9 +7,10 @@ import type { WeightSource } from './weights.ts';
 
 /**
  * `portable`: operators of the default ONNX domain only. `fused`: ONNX Runtime's FusedMatMul, which reads [out, in]
- * weights without a transpose, and SimplifiedLayerNormalization.
+ * weights without a transpose, and SimplifiedLayerNormalization. `inference`: these, and RotaryEmbedding, which has no
+ * gradient rule.
  */
-export type OperatorFlavor = 'portable' | 'fused';
+export type OperatorFlavor = 'portable' | 'fused' | 'inference';
 
 export interface DecoderContext {
   builder: GraphBuilder;
@@ -36,7 +37,7 @@ export type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
  */
 export function decoderBody(context: DecoderContext, ids: Value, positions: Value, attend: Attend): Value {
   const { builder: b, config, weight } = context;
-  const rope = rotaryTables(context, positions);
+  const rotate = rotation(context, positions);
   const applyLayer = (layer: number, input: Value): Value => {
     const prefix = `model.layers.${layer}`;
     const h = rmsNorm(context, input, `${prefix}.input_layernorm.weight`);
@@ -46,7 +47,7 @@ export function decoderBody(context: DecoderContext, ids: Value, positions: Valu
     };
     const normed = (projection: 'q' | 'k', count: number) => {
       const y = rmsNorm(context, heads(projection, count), `${prefix}.self_attn.${projection}_norm.weight`);
-      return b.reshape(rotate(context, y, rope), [ids.shape[0], count * config.headDim]);
+      return b.reshape(rotate(y), [ids.shape[0], count * config.headDim]);
     };
     const q = normed('q', config.numHeads);
     const k = normed('k', config.numKvHeads);
@@ -99,38 +100,36 @@ function adapter({ builder: b, weight, flavor }: DecoderContext, lora: LoraConfi
 
 /** x w^T, w [out, in]. */
 export const multiply = (b: GraphBuilder, flavor: OperatorFlavor, x: Value, w: Value): Value =>
-  flavor === 'fused' ? b.fusedMatMul(x, w, { transB: true }) : b.matmul(x, b.transpose(w, [1, 0]));
+  flavor !== 'portable' ? b.fusedMatMul(x, w, { transB: true }) : b.matmul(x, b.transpose(w, [1, 0]));
 
 function rmsNorm({ builder: b, weight, config, flavor }: DecoderContext, x: Value, name: string): Value {
-  if (flavor === 'fused') return b.simplifiedLayerNormalization(x, weight(name), config.rmsNormEps)[0];
+  if (flavor !== 'portable') return b.simplifiedLayerNormalization(x, weight(name), config.rmsNormEps)[0];
   const meanSquare = b.reduceMean(b.mul(x, x), [-1]);
   const normed = b.div(x, b.sqrt(b.add(meanSquare, config.rmsNormEps)));
   return b.mul(normed, weight(name));
 }
 
-/** cos and signed sin, each [T, 1, d]: the sign of rotate-half(x) = [-x2, x1] is folded into the sine. */
-interface RotaryTables {
-  cos: Value;
-  signedSin: Value;
-}
-
-function rotaryTables({ builder: b, config }: DecoderContext, positions: Value): RotaryTables {
-  const half = config.headDim / 2;
+/** RoPE (halves convention) at int64 positions [T], as a function on float32 [T, heads, d]. */
+function rotation({ builder: b, config, flavor }: DecoderContext, positions: Value): (x: Value) => Value {
+  const { headDim } = config;
+  const half = headDim / 2;
   // Frequencies are rounded to float32 before they meet a position, as PyTorch does.
-  const frequencies = Array.from({ length: half }, (_, i) =>
-    Math.fround(config.ropeTheta ** (-(2 * i) / config.headDim)),
-  );
+  const frequencies = Array.from({ length: half }, (_, i) => Math.fround(config.ropeTheta ** (-(2 * i) / headDim)));
   const angles = b.mul(
     b.unsqueeze(b.cast(positions, 'float32'), [1, 2]), // (T, 1, 1)
     b.constant('float32', frequencies, [1, 1, half]),
   );
-  const [cos, sin] = [b.cos(angles), b.sin(angles)];
-  return { cos: b.concat([cos, cos], -1), signedSin: b.concat([b.neg(sin), sin], -1) };
-}
-
-/** RoPE on x [T, heads, d], halves convention: x * cos + [x2, x1] * [-sin, sin]. */
-function rotate({ builder: b, config }: DecoderContext, x: Value, { cos, signedSin }: RotaryTables): Value {
-  const half = config.headDim / 2;
-  const [x1, x2] = b.split(x, [half, half], -1);
-  return b.add(b.mul(x, cos), b.mul(b.concat([x2, x1], -1), signedSin));
+  const [cos, sin] = [b.cos(angles), b.sin(angles)]; // (T, 1, d/2)
+  if (flavor === 'inference') {
+    return (x) => {
+      const [tokens, heads] = [x.shape[0], Number(x.shape[1])];
+      return b.rotaryEmbedding(b.reshape(x, [tokens, 1, heads * headDim]), cos, sin, heads);
+    };
+  }
+  // The sign of rotate-half(x) = [-x2, x1] is folded into the sine.
+  const [cosines, signedSines] = [b.concat([cos, cos], -1), b.concat([b.neg(sin), sin], -1)];
+  return (x) => {
+    const [x1, x2] = b.split(x, [half, half], -1);
+    return b.add(b.mul(x, cosines), b.mul(b.concat([x2, x1], -1), signedSines));
+  };
 }

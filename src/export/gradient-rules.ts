@@ -159,6 +159,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   Gather: gatherRule,
   GatherElements: gatherElementsRule,
   ScatterElements: scatterElementsRule,
+  RotaryEmbedding: 'missing',
   TensorScatter: 'missing',
   Loop: 'missing',
 };

@@ -309,6 +309,13 @@ export const OPERATORS = {
       });
     },
   },
+  /** RoPE, halves convention, on x [B, S, heads*d] with cos and sin [B, S, d/2]: opset 23. */
+  RotaryEmbedding: {
+    infer: ([x, cos, sin]) => {
+      demandSameDtype([x, cos, sin]);
+      return [x];
+    },
+  },
   /** Cache [B, ..., S, d], update [B, ..., m, d], write_indices int64 [B]: opset 24. */
   TensorScatter: {
     infer: ([cache, update, indices]) => {

@@ -64,6 +64,7 @@ export function buildPrefill(context: DecoderContext): void {
 export function buildStep(context: DecoderContext): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
+  const rep = numHeads / numKvHeads;
   const tree: TreeShape = { groups: 'D', rows: 'S', length: 'm', numHeads, numKvHeads, headDim };
   const ids = b.input('input_ids', 'int64', ['R', 'm']);
   const positions = b.input('position_ids', 'int64', ['R', 'm']);
@@ -76,31 +77,46 @@ export function buildStep(context: DecoderContext): void {
   const branch = cacheInputs(context, 'branch', ['B', 'L', headDim]);
 
   const perRow = (x: Value) => b.unsqueeze(x, [1, 3, 4]); // (D, S) -> (D, 1, S, 1, 1)
-  const trunkBias = maskBias(b, b.less(b.range('P'), perRow(trunkLength))); // (D, 1, S, 1, P)
+  const perQuery = (bias: Value) => b.unsqueeze(bias, [4]); // (.., queries, keys) -> (.., queries, 1, keys)
+  const trunkBias = perQuery(maskBias(b, b.less(b.range('P'), perRow(trunkLength)))); // (D, 1, S, 1, 1, P)
   const slot = b.add(perRow(writeIndex), b.unsqueeze(b.range('m'), [1])); // (D, 1, S, m, 1)
   const visible = b.lessOrEqual(b.range('L'), slot); // (D, 1, S, m, L)
-  const ownBias = maskBias(b, repeatQueries(b, visible, numHeads / numKvHeads));
+  const ownBias = perQuery(maskBias(b, repeatQueries(b, visible, rep))); // (D, 1, S, m*rep, 1, L)
   const cacheRows = b.reshape(b.expand(b.unsqueeze(writeIndex, [1]), ['D', numKvHeads, 'S']), ['B']);
 
+  // Between live rows and slots one gather of whole heads, by indices that all layers share.
   const tokensOf = (rows: Value) => b.add(b.mul(b.unsqueeze(rows, [-1]), b.dim('m')), b.range('m')); // (..) -> (.., m)
-  const slotTokens = tokensOf(slotRows); // (D, S, m)
-  const rowTokens = flat(context, tokensOf(rowSlots)); // (R*m)
-  const split = (x: Value) => splitHeads(b, b.gather(x, slotTokens), tree); // (R*m, ..) -> (D, K, S, m*rep, d)
+  const heads = b.range(numKvHeads);
+  const headOf = (tokens: Value) => b.add(b.mul(tokens, numKvHeads), b.unsqueeze(heads, [1, 2])); // in [R*m*K]
+  const slotHeads = headOf(b.unsqueeze(tokensOf(slotRows), [1])); // (D, 1, S, m) -> (D, K, S, m)
+  const cacheHeads = b.reshape(slotHeads, ['B', 'm']);
+  // Slot (document, row) and head k lie at (document*K + k)*S + row.
+  const before = b.mul(b.div(rowSlots, b.dim('S')), numKvHeads - 1);
+  const headSlots = b.add(b.unsqueeze(before, [1]), heads); // (R, K)
+  const rowHeads = b.reshape(
+    b.transpose(tokensOf(b.add(b.mul(headSlots, b.dim('S')), b.unsqueeze(rowSlots, [1]))), [0, 2, 1]),
+    ['R*m', numKvHeads],
+  );
+  const headRows = (x: Value, width: number) => b.reshape(x, ['heads', width]);
 
   const attend: Attend = (layer, q, k, v) => {
     const write = (kind: 'key' | 'value', update: Value) => {
-      const rows = b.reshape(split(update), ['B', 'm', headDim]);
+      const rows = b.gather(headRows(update, headDim), cacheHeads); // (B, m, d)
       const cache = b.tensorScatter(branch[layer][kind], rows, cacheRows);
       b.output(`branch.${layer}.${kind}.out`, cache);
-      return b.reshape(cache, ['D', numKvHeads, 'S', 'L', headDim]);
+      return b.reshape(cache, ['D', numKvHeads, 'S', 1, 'L', headDim]);
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
     const prefix: Keys = { ...trunk[layer], bias: trunkBias };
-    return b.gather(mergeHeads(b, treeAttention(b, tree, split(q), own, prefix), tree), rowTokens);
+    const slots = b.gather(headRows(b.mul(q, 1 / Math.sqrt(headDim)), rep * headDim), slotHeads); // (D, K, S, m, rep*d)
+    const queries = b.reshape(slots, ['D', numKvHeads, 'S', multiplyDims(['m', rep]), 1, headDim]);
+    const attended = treeAttention(b, tree, queries, own, prefix, 1);
+    const rows = b.gather(headRows(attended, rep * headDim), rowHeads); // (R*m, K, rep*d)
+    return b.reshape(rows, ['R*m', numHeads * headDim]);
   };
   const hidden = decoderBody(context, flat(context, ids), flat(context, positions), attend);
 
-  const headRows = b.input('head_rows', 'int64', ['N']);
+  const chosen = b.input('head_rows', 'int64', ['N']);
   const targets = b.input('target_ids', 'int64', ['N']);
   const uniforms = b.input('uniforms', 'float32', ['N']);
   const sampling = {
@@ -109,7 +125,7 @@ export function buildStep(context: DecoderContext): void {
     topP: b.input('top_p', 'float32', []),
     minP: b.input('min_p', 'float32', []),
   };
-  const logits = lmHead(context, b.gather(hidden, headRows)); // (N, V)
+  const logits = lmHead(context, b.gather(hidden, chosen)); // (N, V)
   const likeliest = likeliestTokens(b, logits);
   const logProbs = logProbsOf(b, logits, likeliest);
   const sampled = sampleTokens(b, logits, likeliest, uniforms, sampling);

@@ -17,7 +17,7 @@ export function openDecoder(
   build: (context: DecoderContext) => void,
   config: ModelConfig,
   weights: HostWeights,
-  flavor: OperatorFlavor = 'fused',
+  flavor: OperatorFlavor = 'inference',
 ) {
   const builder = new GraphBuilder('decoder');
   build({ builder, config, weight: inlineWeights(builder, weights), flavor });
