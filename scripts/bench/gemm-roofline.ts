@@ -16,23 +16,39 @@ export function gemmRoofline(rows: number = ROOFLINE_ROWS, options: SessionOptio
   return productRate([[SIZE, SIZE]], rows, options);
 }
 
+/** Layers that stand for all: their weights outgrow the caches, and a protobuf holds no more than 2 GiB. */
+const SAMPLED_LAYERS = 4;
+
 /**
- * GFLOP/s of nothing but a model's own matrix products, each with its own weights, `rows` tokens a pass: the limit for a
- * decoding step, which reads every weight from memory for few rows.
+ * Milliseconds of nothing but a model's own matrix products for `rows` tokens, each with its own weights, prepacked: the
+ * limit for a decoding step, which reads every weight from memory for few rows. Of a deep model SAMPLED_LAYERS layers are
+ * timed. The embedding counts where it is the head, the head not at all without `head`.
  */
-export function modelRoofline(config: ModelConfig, rows: number, options: SessionOptions = {}): Promise<number> {
-  const matrices = [...parameterShapes(config)].flatMap(([name, [out, width]]) =>
-    width === undefined || (name.includes('embed') && !config.tieWordEmbeddings) ? [] : [[out, width] as const],
-  );
-  return productRate(matrices, rows, options);
+export async function ownProductsMs(
+  config: ModelConfig,
+  rows: number,
+  { head = true, ...options }: SessionOptions & { head?: boolean } = {},
+): Promise<number> {
+  const sampled = Math.min(config.numLayers, config.numLayers > 2 * SAMPLED_LAYERS ? SAMPLED_LAYERS : config.numLayers);
+  const layers = matrixShapes({ ...config, numLayers: sampled }, /layers/);
+  const ms = async (matrices: readonly Matrix[]) =>
+    gigaflops(matrices, rows) / ((await productRate(matrices, rows, options)) / 1000);
+  const headMs = head ? await ms([[config.vocabSize, config.hiddenSize]]) : 0;
+  return ((await ms(layers)) * config.numLayers) / sampled + headMs;
 }
 
+type Matrix = readonly [out: number, width: number];
+
+const matrixShapes = (config: ModelConfig, names: RegExp): Matrix[] =>
+  [...parameterShapes(config)].flatMap(([name, [out, width]]) =>
+    width === undefined || !names.test(name) ? [] : [[out, width] as const],
+  );
+
+const gigaflops = (matrices: readonly Matrix[], rows: number): number =>
+  matrices.reduce((sum, [out, width]) => sum + 2 * rows * out * width, 0) / 1e9;
+
 /** Rate of x W^T over matrices W [out, in], one after another: the median of repeats of some 20 ms each. */
-async function productRate(
-  matrices: readonly (readonly [out: number, width: number])[],
-  rows: number,
-  options: SessionOptions,
-): Promise<number> {
+async function productRate(matrices: readonly Matrix[], rows: number, options: SessionOptions): Promise<number> {
   const b = new GraphBuilder('products');
   const widths = new Set(matrices.map(([, width]) => width));
   const inputs = new Map([...widths].map((width) => [width, b.input(`x${width}`, 'float32', ['rows', width])]));
@@ -56,7 +72,7 @@ async function productRate(
   matrices.forEach(([out], i) => {
     binding.output(`y${i}`, own(Value.empty('float32', [rows, out])));
   });
-  const gigaflop = matrices.reduce((sum, [out, width]) => sum + 2 * rows * out * width, 0) / 1e9;
+  const gigaflop = gigaflops(matrices, rows);
   const runs = Math.max(1, Math.round(2 / gigaflop));
   binding.runSync();
   const rates = Array.from({ length: 9 }, () => {

@@ -1,110 +1,185 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { parameterCount } from '../../src/model-config.ts';
+import { type OpenModel, openModel } from '../../src/model-directory.ts';
+import { noThinkLogProbs } from '../../src/reward/index.ts';
 import { type RolloutDocument, RolloutEngine, type RolloutOptions } from '../../src/rollout/index.ts';
-import { randomWeights, rolloutGraphs } from '../../test/fixtures/tiny-model.ts';
-import { gemmRoofline, modelRoofline, ROOFLINE_ROWS } from './gemm-roofline.ts';
-import { MODEL_29M } from './model-29m.ts';
+import { Value } from '../../src/runtime/index.ts';
+import { TreeModel } from '../../src/tree-model.ts';
+import { gemmRoofline, ownProductsMs, ROOFLINE_ROWS } from './gemm-roofline.ts';
+import { writeRandomCheckpoint } from './random-checkpoint.ts';
+import { MODEL_29M, MODEL_600M } from './shapes.ts';
+import { openPeer, type Peer } from './transformers-js.ts';
 
-const PREFIX = 128;
-const NEW_TOKENS = 64;
-const CLOSE = 2;
+/**
+ * Rollouts against the machine and against transformers.js: the same weights, prompts and number of tokens, in turns.
+ *
+ *     npx tsx scripts/bench/rollout.ts [--shape 29m|600m] [--part cells,flat,scoring] [--rows 8,32,128] [--prefix 128,1024]
+ *         [--new-tokens 32] [--rounds 3] [--peer FOLDER_WITH_TRANSFORMERS_JS]
+ *
+ * The peer: npm install --prefix FOLDER @huggingface/transformers. The 600m shape takes 10 GB of memory.
+ */
+const { values: args } = parseArgs({
+  options: {
+    shape: { type: 'string', default: '29m' },
+    part: { type: 'string', default: 'cells,flat,scoring' },
+    rows: { type: 'string', default: '8,32,128' },
+    prefix: { type: 'string', default: '128,1024' },
+    'new-tokens': { type: 'string', default: '32' },
+    rounds: { type: 'string', default: '3' },
+    peer: { type: 'string' },
+  },
+});
+const SHAPES = { '29m': MODEL_29M, '600m': MODEL_600M };
+const config = SHAPES[args.shape as keyof typeof SHAPES];
+if (config === undefined) throw new Error(`--shape ${args.shape}: expected ${Object.keys(SHAPES).join(' or ')}`);
+const numbers = (list: string) => list.split(',').map(Number);
+const NEW_TOKENS = Number(args['new-tokens']);
+const ROUNDS = Number(args.rounds);
+const PARTS = new Set(args.part.split(','));
+/** Thoughts of these lengths are run for one figure: what differs is decoding alone. */
+const SHORT_TOKENS = 4;
+/** Prompt tokens of a batch above which transformers.js is not run: it keeps a copy of the prefix, and its logits, per row. */
+const PEER_TOKENS = 16_384;
 
-/** Of the matrices that a token meets, 2 a parameter; the attention's own products are left out. The trunk meets no head. */
-const HEAD_FLOPS = 2 * MODEL_29M.vocabSize * MODEL_29M.hiddenSize;
-const BODY_FLOPS = 2 * parameterCount(MODEL_29M) - HEAD_FLOPS;
+const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
 
-interface Workload {
-  name: string;
-  documents: number;
-  /** Documents at once, and rollouts of each. */
-  batch: number;
-  rows: number;
-  /** Mean tokens of a thought if lengths are to vary (geometric, cut at NEW_TOKENS); all of full length by default. */
-  meanTokens?: number;
-}
+const prompt = (document: number, length: number) =>
+  Array.from({ length }, (_, t) => (document * 131 + t * 17) % config.vocabSize);
 
-const WORKLOADS: Workload[] = [
-  { name: '1 document x 8', documents: 1, batch: 1, rows: 8 },
-  { name: '4 documents x 8', documents: 4, batch: 4, rows: 8 },
-  { name: '4 documents x 32', documents: 4, batch: 4, rows: 32 },
-  { name: '16 documents x 16, 4 at once, lengths vary', documents: 16, batch: 4, rows: 16, meanTokens: 16 },
-];
-
-interface Measured {
-  /** Of all matrix products: trunks, sampled and scored tokens. */
-  gigaflops: number;
-  /** Sampled tokens a second. */
-  rate: number;
-  ms: number;
-  /** Rows of a step. */
-  meanRows: number;
-  /** Share of the caches' slots that hold a live row. */
-  use: number;
-}
-
-async function measure(engine: RolloutEngine, { documents, batch, rows, meanTokens }: Workload): Promise<Measured> {
-  const texts: RolloutDocument[] = Array.from({ length: documents }, (_, i) => ({
-    id: String(i),
-    tokens: Array.from({ length: PREFIX + 1 }, (_, t) => (i * 131 + t * 17) % MODEL_29M.vocabSize),
-    positions: [PREFIX],
+/** `positions` of them, the last before token `prefix`. */
+function documentsOf(count: number, prefix: number, positions = 1): RolloutDocument[] {
+  return Array.from({ length: count }, (_, d) => ({
+    id: String(d),
+    tokens: [...prompt(d, prefix), 0],
+    positions: Array.from({ length: positions }, (_, k) => prefix - k),
   }));
-  // Random weights find all tokens about equally likely, so that the share of tokens that end a text sets the length.
-  const ends = meanTokens === undefined ? 0 : Math.round(MODEL_29M.vocabSize / meanTokens);
-  const options: RolloutOptions = {
-    open: 1,
-    close: CLOSE,
-    endOfText: Array.from({ length: ends }, (_, i) => MODEL_29M.vocabSize - 1 - i),
-    maxThoughtTokens: NEW_TOKENS,
-    groupSize: rows,
-    horizon: 1,
-    temperature: 1,
-    seed: 0,
-    step: 0,
-    documentsPerBatch: batch,
-    rowsPerDocument: rows,
-  };
+}
+
+interface Run {
+  ms: number;
+  sampled: number;
+  /** Tokens fed to branches: delimiters, thoughts, targets. */
+  fed: number;
+  steps: number;
+}
+
+/** By chance a thought ends early: one token in the vocabulary closes it. */
+async function think(
+  engine: RolloutEngine,
+  documents: RolloutDocument[],
+  options: Partial<RolloutOptions>,
+): Promise<Run> {
   const before = engine.counts;
   const start = performance.now();
   let sampled = 0;
-  for await (const { thoughts } of engine.generate(texts, options)) {
-    for (const thought of thoughts) sampled += thought.tokens.length;
+  const defaults = { open: 1, close: 2, endOfText: [], maxThoughtTokens: NEW_TOKENS, groupSize: 8, rowsPerDocument: 8 };
+  const rest = { horizon: 1, temperature: 1, seed: 0, step: 0, documentsPerBatch: documents.length };
+  for await (const { thoughts } of engine.generate(documents, { ...defaults, ...rest, ...options })) {
+    for (const { tokens } of thoughts) sampled += tokens.length;
   }
   const ms = performance.now() - start;
-  const after = engine.counts;
-  const fed = after.rows - before.rows;
-  const prefilled = after.prefilled - before.prefilled;
-  return {
-    gigaflops: (fed * (BODY_FLOPS + HEAD_FLOPS) + prefilled * BODY_FLOPS) / 1e6 / ms,
-    rate: (1000 * sampled) / ms,
-    ms,
-    meanRows: fed / (after.steps - before.steps),
-    use: fed / (after.slots - before.slots),
-  };
+  const { rows, steps } = engine.counts;
+  return { ms, sampled, fed: rows - before.rows, steps: steps - before.steps };
 }
 
-const weights = randomWeights(MODEL_29M);
-using engine = await RolloutEngine.create(rolloutGraphs(MODEL_29M, weights));
-const percent = (share: number) => `${(100 * share).toFixed(0)}%`;
-console.log(`${(parameterCount(MODEL_29M) / 1e6).toFixed(1)} M parameters, prefix ${PREFIX}, ${NEW_TOKENS} new tokens`);
-for (const workload of WORKLOADS) {
-  await measure(engine, workload);
-  // Rollouts and rooflines in turns, so that a busy machine slows both; the median by share of the roofline.
-  const rounds = [];
-  for (let i = 0; i < 3; i++) {
-    const measured = await measure(engine, workload);
-    const rows = Math.round(measured.meanRows);
-    const limits = {
-      roofline: await gemmRoofline(),
-      sameRows: await gemmRoofline(rows),
-      ownProducts: await modelRoofline(MODEL_29M, rows),
-    };
-    rounds.push({ ...measured, ...limits, rows });
+/** tokens/s scored, and decoding against the products that it cannot do without. */
+async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number, prefix: number): Promise<void> {
+  const count = rows > 8 ? 4 : 1;
+  const group = rows / count;
+  const documents = documentsOf(count, prefix);
+  const options = { groupSize: group, rowsPerDocument: group };
+  const flop = 2 * parameterCount(config) * rows;
+  const peerRuns = peer !== undefined && rows * prefix <= PEER_TOKENS;
+  await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
+  const rounds: Record<'rate' | 'step' | 'products' | 'roofline' | 'gigaflops' | 'own' | 'theirs' | 'ratio', number>[] = [];
+  for (let i = 0; i < ROUNDS; i++) {
+    const long = await think(engine, documents, options);
+    const products = await ownProductsMs(config, rows);
+    const short = await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
+    const step = (long.ms - short.ms) / (long.steps - short.steps);
+    const roofline = await gemmRoofline();
+    const rate = (1000 * long.sampled) / long.ms;
+    const prompts = Array.from({ length: rows }, (_, row) => prompt(Math.floor(row / group), prefix));
+    const theirs = peerRuns ? (1000 * rows * NEW_TOKENS) / (await peer.generate(prompts, NEW_TOKENS)) : 0;
+    const gigaflops = flop / 1e6 / step;
+    rounds.push({ rate, step, products, roofline, gigaflops, own: products / step, theirs, ratio: rate / theirs });
   }
-  const round = rounds.sort((a, b) => a.gigaflops / a.roofline - b.gigaflops / b.roofline)[1];
-  const share = (limit: number) => `${percent(round.gigaflops / limit)} of ${limit.toFixed(0)}`;
+  const of = (key: keyof (typeof rounds)[number]) => median(rounds.map((round) => round[key]));
   console.log(
-    `${workload.name}: ${round.rate.toFixed(0)} sampled tokens/s in ${round.ms.toFixed(0)} ms, ` +
-      `${round.meanRows.toFixed(1)} rows a step, ${percent(round.use)} of slots live\n` +
-      `  ${round.gigaflops.toFixed(0)} GFLOP/s: ${share(round.roofline)} (roofline at ${ROOFLINE_ROWS} rows), ` +
-      `${share(round.sameRows)} (at ${round.rows} rows), ${share(round.ownProducts)} (the model's own products at ${round.rows} rows)`,
+    `${rows} rows (${count} x ${group}), prefix ${prefix}: ${of('rate').toFixed(0)} tokens/s with prefill and scoring; ` +
+      `a step ${of('step').toFixed(1)} ms, its matrix products alone ${of('products').toFixed(1)} ms: ${percent(of('own'))}; ` +
+      `${of('gigaflops').toFixed(0)} GFLOP/s, ${percent(median(rounds.map((r) => r.gigaflops / r.roofline)))} of a product at ${ROOFLINE_ROWS} rows` +
+      (peerRuns ? `; transformers.js ${of('theirs').toFixed(0)} tokens/s, not scored: ${of('ratio').toFixed(1)}x` : ''),
   );
+}
+
+/** More positions and larger groups at the same rows a step. */
+async function flat(engine: RolloutEngine): Promise<void> {
+  for (const [positions, groupSize] of [
+    [1, 8],
+    [4, 8],
+    [4, 32],
+  ]) {
+    const documents = documentsOf(4, 128, positions);
+    const perToken = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      const long = await think(engine, documents, { groupSize, maxThoughtTokens: 16 });
+      const short = await think(engine, documents, { groupSize, maxThoughtTokens: SHORT_TOKENS });
+      perToken.push((long.ms - short.ms) / (long.fed - short.fed));
+    }
+    console.log(`K ${positions} x G ${groupSize}, 32 rows a step: ${median(perToken).toFixed(3)} ms a token`);
+  }
+}
+
+/** What scores cost: closing delimiter and targets ride on decoding steps; the baseline is a trunk pass a document. */
+async function scoring(engine: RolloutEngine, model: OpenModel): Promise<void> {
+  const loaded = [...(await model.loadWeights())];
+  const weights = new Map(loaded.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)]));
+  using tree = await TreeModel.create(model.trainingArtifacts.evalModel);
+  for (const prefix of numbers(args.prefix)) {
+    for (const groupSize of [8, 16]) {
+      const documents = documentsOf(4, prefix);
+      const requests = documents.map(({ id, tokens, positions }) => ({ document: id, tokens, positions }));
+      const shares = [];
+      let riding = 0;
+      for (let i = 0; i < ROUNDS + 1; i++) {
+        const run = await think(engine, documents, { groupSize, rowsPerDocument: groupSize, maxThoughtTokens: 64 });
+        const start = performance.now();
+        await noThinkLogProbs((batch) => tree.run(batch, weights), requests, 1, 8192);
+        const baseline = performance.now() - start;
+        riding = (run.fed - run.sampled - 4 * groupSize) / run.fed;
+        shares.push(baseline / (run.ms + baseline));
+      }
+      const baseline = median(shares.slice(1)); // the first is a warm-up
+      console.log(
+        `scoring, 4 documents x ${groupSize}, prefix ${prefix}, 64 tokens: ${percent(riding + baseline)} of the time ` +
+          `(${(100 * riding).toFixed(1)}% of the tokens fed, and the baseline's pass ${(100 * baseline).toFixed(1)}%)`,
+      );
+    }
+  }
+  for (const value of weights.values()) value.dispose();
+}
+
+const scratch = await mkdtemp(join(tmpdir(), 'rlp-ort-bench-'));
+try {
+  await writeRandomCheckpoint(scratch, config);
+  const model = await openModel(scratch);
+  const needsPeer = PARTS.has('cells') && args.peer !== undefined;
+  const peer = needsPeer ? await openPeer(args.peer ?? '', scratch, join(scratch, 'peer')) : undefined;
+  using engine = await RolloutEngine.create(model.rolloutGraphs, { externalDataFolder: scratch });
+  const against = peer === undefined ? '' : `, transformers.js ${peer.version}`;
+  console.log(`${(parameterCount(config) / 1e6).toFixed(0)} M parameters, ${NEW_TOKENS} new tokens${against}`);
+  if (PARTS.has('cells')) {
+    for (const prefix of numbers(args.prefix)) {
+      for (const rows of numbers(args.rows)) await cell(engine, peer, rows, prefix);
+    }
+  }
+  if (PARTS.has('flat')) await flat(engine);
+  if (PARTS.has('scoring')) await scoring(engine, model);
+} finally {
+  await rm(scratch, { recursive: true, force: true });
 }

@@ -4,7 +4,7 @@ import { buildTreeBatch, type TreeBatch, type TreeDocument } from '../../src/tre
 import { randomWeights } from '../../test/fixtures/tiny-model.ts';
 import { trainingArtifacts } from '../../test/fixtures/training.ts';
 import { gemmRoofline } from './gemm-roofline.ts';
-import { layerParameters, MODEL_29M } from './model-29m.ts';
+import { layerParameters, MODEL_29M } from './shapes.ts';
 
 const ROUNDS = 5;
 const SETTINGS: OptimizerSettings = {

@@ -17,6 +17,19 @@ export const MODEL_29M: ModelConfig = {
   attentionBias: false,
 };
 
+/** Qwen3-0.6B: 596 M parameters, a quarter of them in the embedding that is also the head. */
+export const MODEL_600M: ModelConfig = {
+  ...MODEL_29M,
+  vocabSize: 151_936,
+  hiddenSize: 1024,
+  intermediateSize: 3072,
+  numLayers: 28,
+  numHeads: 16,
+  numKvHeads: 8,
+  headDim: 128,
+  maxPositions: 40_960,
+};
+
 /** Weights of the layers' matrices: what every token is multiplied by; not the embedding, not the head. */
 export function layerParameters(config: ModelConfig): number {
   const tables = config.tieWordEmbeddings ? 1 : 2;
