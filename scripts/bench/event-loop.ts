@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 import { RolloutEngine, type RolloutOptions } from '../../src/rollout/index.ts';
 import { randomWeights, rolloutGraphs } from '../../test/fixtures/tiny-model.ts';
-import { MODEL_29M } from './model-29m.ts';
+import { MODEL_29M } from './shapes.ts';
 
 /**
  * How long the engine keeps the event loop waiting while it generates: the runs of the model are on another thread, the main

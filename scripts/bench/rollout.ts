@@ -95,7 +95,8 @@ async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number,
   const flop = 2 * parameterCount(config) * rows;
   const peerRuns = peer !== undefined && rows * prefix <= PEER_TOKENS;
   await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
-  const rounds: Record<'rate' | 'step' | 'products' | 'roofline' | 'gigaflops' | 'own' | 'theirs' | 'ratio', number>[] = [];
+  const rounds: Record<'rate' | 'step' | 'products' | 'roofline' | 'gigaflops' | 'own' | 'theirs' | 'ratio', number>[] =
+    [];
   for (let i = 0; i < ROUNDS; i++) {
     const long = await think(engine, documents, options);
     const products = await ownProductsMs(config, rows);
@@ -119,6 +120,7 @@ async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number,
 
 /** More positions and larger groups at the same rows a step. */
 async function flat(engine: RolloutEngine): Promise<void> {
+  await think(engine, documentsOf(4, 128), { maxThoughtTokens: 16 }); // a warm-up
   for (const [positions, groupSize] of [
     [1, 8],
     [4, 8],
