@@ -294,6 +294,11 @@ const optimizerOptions = {
     defaultText: '0 for rlp, 0.1 for cpt',
   }),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
+  dtype: option(
+    z.enum(['float32', 'float16', 'bfloat16']).default('float32'),
+    MACHINE,
+    'Type of matrix products in training; weights, gradients, sums and everything else are float32',
+  ),
   loraRank: option(
     count.optional(),
     OPTIMIZER,
@@ -382,6 +387,9 @@ export const trainSchema = trainOptionsSchema
     }
     if (options.objective === 'rlp' && options.minibatches > Math.max(1, options.documentsPerStep)) {
       refuse('minibatches', `must be at most --documents-per-step (${options.documentsPerStep})`);
+    }
+    if (options.dtype === 'bfloat16' && options.device === 'cpu') {
+      refuse('dtype', 'needs --device cuda: ONNX Runtime has no matrix products in bfloat16 on the CPU');
     }
     if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
     if (options.blockLength > options.batchTokens) {

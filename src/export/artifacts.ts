@@ -3,6 +3,7 @@ import { internal } from '../errors.ts';
 import { adapterShapes, type LoraConfig, trainableShapes } from '../lora.ts';
 import type { ModelConfig } from '../model-config.ts';
 import { parameterShapes } from '../model-config.ts';
+import { autocast, type ComputeDType } from './autocast.ts';
 import { GraphBuilder } from './builder.ts';
 import type { DecoderContext, OperatorFlavor } from './decoder.ts';
 import { buildOptimizer } from './optimizer-graph.ts';
@@ -10,7 +11,7 @@ import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
 import { buildPrefill, buildStep } from './rollout-graphs.ts';
 import type { TensorLocation } from './safetensors.ts';
 import { serializeGraph } from './serialize.ts';
-import { buildEvalModel, buildTrainingModel } from './training-graphs.ts';
+import { buildEvalModel, buildTrainingModel, type TrainingGraphOptions } from './training-graphs.ts';
 import { externalWeights, inputWeights, type WeightLocation } from './weights.ts';
 
 /** TensorScatter came with opset 24. */
@@ -34,12 +35,17 @@ export interface GraphOptions {
   lora?: LoraConfig | undefined;
   /** Training graph: compute each layer again in the backward pass, for memory against time. */
   recompute?: boolean | undefined;
+  /** In which matrix products are computed, float32 by default; the graphs' inputs and outputs are float32 all the same. */
+  dtype?: ComputeDType;
 }
+
+/** float16 holds no gradient below 6e-8. */
+const isLossScaled = (dtype: ComputeDType): boolean => dtype === 'float16';
 
 type Locate = (name: string) => WeightLocation;
 
 interface Recipe {
-  build: (context: DecoderContext) => void;
+  build: (context: DecoderContext, options: TrainingGraphOptions) => void;
   flavor: OperatorFlavor;
   weights: 'external' | 'inputs';
   opset: number;
@@ -61,23 +67,27 @@ export function buildArtifact(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora, recompute = false }: GraphOptions = {},
+  { lora, recompute = false, dtype = 'float32' }: GraphOptions = {},
 ): Uint8Array {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
-    buildOptimizer(builder, trainableShapes(config, lora));
+    buildOptimizer(builder, trainableShapes(config, lora), isLossScaled(dtype));
     return serializeGraph(builder.graph, { opset: OPSET });
   }
   const { build, flavor, weights, opset } = RECIPES[name];
   const weight = weights === 'inputs' ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
-  build({
-    builder,
-    config,
-    weight,
-    flavor,
-    recompute: recompute && name === 'trainingModel',
-    ...(lora !== undefined && { lora }),
-  });
+  build(
+    {
+      builder,
+      config,
+      weight,
+      flavor,
+      recompute: recompute && name === 'trainingModel',
+      ...(lora !== undefined && { lora }),
+    },
+    { scaledLoss: isLossScaled(dtype) },
+  );
+  if (dtype !== 'float32') autocast(builder.graph, dtype);
   return serializeGraph(builder.graph, { opset });
 }
 

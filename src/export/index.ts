@@ -7,6 +7,7 @@ export {
   locateIn,
   trainingRolloutGraphs,
 } from './artifacts.ts';
+export type { ComputeDType } from './autocast.ts';
 export { type Checkpoint, checkFinite, loadWeights, openCheckpoint, type Weight } from './checkpoint.ts';
 export { type CheckpointToWrite, fillCheckpointDirectory, writeCheckpointDirectory } from './checkpoint-write.ts';
 export {

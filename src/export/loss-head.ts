@@ -8,6 +8,8 @@ const CHUNK_BYTES = 2 ** 28;
 
 /** Settings of the loss head. */
 export interface HeadOptions {
+  /** Declare the input loss_scale float32 [], by which gradients, but not the loss, are multiplied. */
+  scaledLoss?: boolean;
   /** Rows that go through the LM head at once, at most; by default those whose logits take 256 MiB. */
   headRows?: number;
 }
@@ -92,6 +94,7 @@ function chunkedHead(
 
   const targets = padded(targetIds);
   const normed = finalNorm(context, b.gather(hidden, padded(rows))); // (C*M, hidden)
+  const scale = gradient !== undefined && options.scaledLoss ? b.input('loss_scale', 'float32', []) : undefined;
   const perChunk = [normed, targets, ...inputs.map(padded)].map(chunked);
   const carried = gradient?.onto === undefined ? [] : [gradient.onto];
   const loop = b.loop('C', carried, (chunk, [dWeight]) => {
@@ -112,7 +115,7 @@ function chunkedHead(
     if (gradient === undefined) return { carried: [], stacked: results };
 
     const [slope] = gradients(b, b.reduceSum(losses, [0], false), [logProb]);
-    const g = b.unsqueeze(slope, [1]); // (M, 1)
+    const g = b.unsqueeze(scale === undefined ? slope : b.mul(slope, scale), [1]); // (M, 1)
     const gh = b.mul(g, h);
     const dNormed = b.mul(g, b.sub(b.gather(weight, target), b.matmul(p, weight)));
     const product = dWeight === undefined ? [] : [b.gemm(p, gh, dWeight, { transA: true, alpha: -1 })];

@@ -16,9 +16,16 @@ import type { Shape, Value } from './ir.ts';
  *   w' = w (1 - lr wd) - lr / bc1 * m' / (sqrt(v' / bc2) + epsilon)
  *   ema' = tau ema + (1 - tau) w'
  *
+ * With `scaledLoss` there is the input loss_scale float32 [], and the gradients are those of loss_scale times the loss: they are
+ * divided by it before anything else.
+ *
  * In place is safe: whatever reads an old value feeds the write of that value, and the EMA reads the new weight.
  */
-export function buildOptimizer(b: GraphBuilder, shapes: ReadonlyMap<string, readonly number[]>): void {
+export function buildOptimizer(
+  b: GraphBuilder,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  scaledLoss = false,
+): void {
   const scalar = (name: string) => b.input(name, 'float32', []);
   const learningRate = scalar('learning_rate');
   const beta1 = scalar('beta1');
@@ -35,10 +42,12 @@ export function buildOptimizer(b: GraphBuilder, shapes: ReadonlyMap<string, read
     return { name, shape, ...state, ema: input('.ema') };
   });
 
-  const norm = globalNorm(b, parameters);
+  const lossScale = scaledLoss ? scalar('loss_scale') : undefined;
+  const unscaled = (value: Value) => (lossScale === undefined ? value : b.div(value, lossScale));
+  const norm = unscaled(globalNorm(b, parameters));
   const applied = b.not(b.or(b.isNaN(norm), b.isInf(norm)));
   const clip = b.min(b.div(maxNorm, b.add(norm, 1e-6)), 1);
-  const scale = b.where(b.greater(maxNorm, 0), clip, 1);
+  const scale = unscaled(b.where(b.greater(maxNorm, 0), clip, 1));
   // What a step that is not applied does is decided on scalars: multiply the old by 1, add 0.
   const gate = (value: Value, otherwise: number) => b.where(applied, value, otherwise);
   const keepM = gate(beta1, 1);

@@ -2,6 +2,7 @@ export { cptDocument } from './cpt.ts';
 export { type ImitatedThought, imitationDocument } from './imitation.ts';
 export { type ImportanceSampling, truncatedImportanceWeights, withImportanceWeights } from './importance-sampling.ts';
 export { type LengthNormalization, tokenWeights } from './length-normalization.ts';
+export { type LossScale, LossScaler } from './loss-scaler.ts';
 export { type MinibatchOptions, minibatches } from './minibatches.ts';
 export { nextTokenRows } from './next-token.ts';
 export { mapRows, rowLogProbs, withKl } from './reference.ts';

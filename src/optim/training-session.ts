@@ -2,6 +2,7 @@ import { internal, UserError } from '../errors.ts';
 import { type Binding, Session, type SessionOptions, type TensorInfo, Value } from '../runtime/index.ts';
 import type { TreeBatch } from '../tree-batch.ts';
 import { type ClipRange, TreeModel, type TreeResult, type WeightValues } from '../tree-model.ts';
+import { type LossScale, LossScaler } from './loss-scaler.ts';
 
 /** The artifacts of on-device training: paths, or the bytes of models. */
 export interface TrainingArtifacts {
@@ -39,6 +40,8 @@ export interface OptimizerResult {
   gradNorm: number;
   /** False when the norm is not finite: then nothing was changed. */
   applied: boolean;
+  /** Not applied because float16 overflowed: the loss scale has been lowered, and training can go on with the next batch. */
+  overflow: boolean;
 }
 
 /** As torch.optim.AdamW and ONNX Runtime's AdamW have them; nothing is clipped. */
@@ -60,6 +63,8 @@ export type StateKind = (typeof STATE_KINDS)[number];
 export interface TrainingState {
   /** Optimizer steps applied so far; t of the bias correction. */
   step: number;
+  /** Of training in float16. */
+  lossScale?: LossScale;
   tensors: Record<StateKind, Map<string, HostTensor>>;
 }
 
@@ -84,6 +89,9 @@ export class TrainingSession implements Disposable {
   readonly #state: Record<StateKind, Map<string, Value>>;
   readonly #gradients = new Map<string, Value>();
   readonly #optimizerBinding: Binding;
+  /** Of graphs with the input loss_scale: those of training in float16. */
+  readonly #lossScaler: LossScaler | undefined;
+  readonly #lossScale = Value.empty('float32', []);
   readonly #scalars = new Map<string, Value>();
   readonly #gradNorm = Value.empty('float32', []);
   readonly #applied = Value.empty('bool', []);
@@ -103,6 +111,7 @@ export class TrainingSession implements Disposable {
     const copy = ({ shape, data }: HostTensor) => Value.from('float32', shape, data);
     const zeros = ({ shape }: HostTensor) => Value.empty('float32', shape);
     const inputs = new Set(training.session.inputs.map(({ name }) => name));
+    this.#lossScaler = inputs.has('loss_scale') ? new LossScaler() : undefined;
     const trained = <T>(all: ReadonlyMap<string, T>) => [...all].filter(([name]) => inputs.has(`${name}.grad`));
     const fresh = (make: (tensor: HostTensor) => Value) =>
       new Map(trained(weights).map(([name, tensor]) => [name, make(tensor)]));
@@ -145,6 +154,10 @@ export class TrainingSession implements Disposable {
     if (this.#resetGradients) for (const value of this.#gradients.values()) (value.data as Float32Array).fill(0);
     this.#resetGradients = false;
     const inputs = new Map([...this.#weights, ...this.#gradients]);
+    if (this.#lossScaler !== undefined) {
+      this.#lossScale.data[0] = this.#lossScaler.scale;
+      inputs.set('loss_scale', this.#lossScale);
+    }
     const inPlace = new Map([...this.#gradients].map(([name, value]) => [`${name}.out`, value]));
     return this.#training.run(batch, inputs, clip, inPlace);
   }
@@ -173,6 +186,7 @@ export class TrainingSession implements Disposable {
       bias_correction1: 1 - settings.beta1 ** t,
       bias_correction2: 1 - settings.beta2 ** t,
       ema_decay: settings.emaDecay,
+      loss_scale: this.lossScale,
     };
     for (const [name, value] of this.#scalars) {
       if (scalars[name] === undefined) throw internal(`the optimizer graph asks for ${name}`);
@@ -181,7 +195,10 @@ export class TrainingSession implements Disposable {
     await this.#optimizerBinding.run();
     const applied = this.#applied.data[0] === 1;
     if (applied) this.#step = t;
-    return { gradNorm: Number(this.#gradNorm.data[0]), applied };
+    const mended = this.#lossScaler?.update(applied) ?? false;
+    // Gradients of another scale do not add to these.
+    this.#resetGradients ||= this.#lossScaler !== undefined;
+    return { gradNorm: Number(this.#gradNorm.data[0]), applied, overflow: !applied && mended };
   }
 
   /** The next runTrainStep starts from zero gradients. */
@@ -192,6 +209,11 @@ export class TrainingSession implements Disposable {
   /** Optimizer steps applied so far. */
   get step(): number {
     return this.#step;
+  }
+
+  /** Factor of the loss in the gradients being accumulated: 1, except in float16. */
+  get lossScale(): number {
+    return this.#lossScaler?.scale ?? 1;
   }
 
   getLearningRate(): number {
@@ -217,7 +239,8 @@ export class TrainingSession implements Disposable {
     return this.#batchNames(this.#eval.session.outputs);
   }
   #batchNames(signature: readonly TensorInfo[]): string[] {
-    const owned = (name: string) => this.#weights.has(name) || this.#gradients.has(name.replace(/\.out$/, ''));
+    const owned = (name: string) =>
+      this.#weights.has(name) || this.#gradients.has(name.replace(/\.out$/, '')) || name === 'loss_scale';
     return signature.map(({ name }) => name).filter((name) => !owned(name));
   }
 
@@ -285,7 +308,8 @@ export class TrainingSession implements Disposable {
   gradient(name: string): Float32Array {
     const value = this.#gradients.get(`${name}.grad`);
     if (value === undefined) throw internal(`no weight named ${name} is trained`);
-    return (value.data as Float32Array).slice();
+    const scale = this.#lossScaler === undefined ? 1 : Number(this.#lossScale.data[0]); // at which they were computed
+    return (value.data as Float32Array).map((scaled) => scaled / scale);
   }
 
   /** A view of the state of what is trained: its arrays change with the next step, so write them out before it. */
@@ -294,6 +318,7 @@ export class TrainingSession implements Disposable {
     const { weights, exp_avg, exp_avg_sq, ema } = this.#state;
     return {
       step: this.#step,
+      ...(this.#lossScaler !== undefined && { lossScale: this.#lossScaler.state }),
       tensors: { weights: view(weights), exp_avg: view(exp_avg), exp_avg_sq: view(exp_avg_sq), ema: view(ema) },
     };
   }
@@ -302,7 +327,7 @@ export class TrainingSession implements Disposable {
    * Continues from a saved state, bit for bit.
    * @throws UserError when it belongs to another model; then nothing has changed
    */
-  loadState({ step, tensors }: TrainingState): void {
+  loadState({ step, lossScale, tensors }: TrainingState): void {
     for (const kind of STATE_KINDS) {
       const expected = new Map([...this.#state[kind]].map(([name, { dims }]) => [name, `[${dims.join(', ')}]`]));
       const found = new Map([...tensors[kind]].map(([name, { shape }]) => [name, `[${shape.join(', ')}]`]));
@@ -321,6 +346,7 @@ export class TrainingSession implements Disposable {
       }
     }
     this.#step = step;
+    if (this.#lossScaler !== undefined && lossScale !== undefined) this.#lossScaler.state = lossScale;
     this.#resetGradients = true;
   }
 
@@ -357,7 +383,8 @@ export class TrainingSession implements Disposable {
     for (const session of [this.#training, this.#eval, this.#optimizer]) session.dispose();
     const { exp_avg, exp_avg_sq, ema } = this.#state;
     const values = [this.#weights, exp_avg, exp_avg_sq, ema, this.#gradients].flatMap((map) => [...map.values()]);
-    for (const value of [...values, ...this.#scalars.values(), this.#gradNorm, this.#applied]) value.dispose();
+    for (const value of [...values, ...this.#scalars.values(), this.#gradNorm, this.#applied, this.#lossScale])
+      value.dispose();
   }
   [Symbol.dispose](): void {
     this.release();

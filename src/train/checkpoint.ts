@@ -18,6 +18,7 @@ import { type LoraConfig, mergeAdapters } from '../lora.ts';
 import {
   type HostTensor,
   hostTensor,
+  type LossScale,
   STATE_KINDS,
   type StateKind,
   type TrainingSession,
@@ -44,6 +45,7 @@ export interface TrainingCheckpoint {
 /** checkpoint/state.json. */
 interface StateFile {
   step: number;
+  lossScale?: LossScale;
   run: unknown;
   /** SHA-256 of each file beside it. */
   sha256: Record<string, string>;
@@ -67,7 +69,7 @@ export async function saveTrainingCheckpoint({
   lora,
   state,
 }: TrainingCheckpoint): Promise<void> {
-  const { step, tensors } = session.state();
+  const { step, lossScale, tensors } = session.state();
   if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16') throw internal(`weights of ${dtype}`);
   await withAtomicDirectory(
     out,
@@ -90,7 +92,7 @@ export async function saveTrainingCheckpoint({
         await writeSafetensors(file, list);
         sha256[fileOf(kind)] = await sha256Of(file);
       }
-      const content: StateFile = { step, run: state, sha256 };
+      const content: StateFile = { step, ...(lossScale !== undefined && { lossScale }), run: state, sha256 };
       await writeFile(join(folder, FOLDER, STATE), `${JSON.stringify(content, null, 2)}\n`);
     },
     { kind: 'training-checkpoint' },
@@ -110,7 +112,7 @@ export async function hasTrainingState(path: string): Promise<boolean> {
 /** @throws DamagedCheckpoint naming the file that is missing or damaged */
 export async function loadTrainingCheckpoint(path: string): Promise<{ training: TrainingState; state: unknown }> {
   const folder = join(path, FOLDER);
-  const { step, run, sha256 } = await readState(join(folder, STATE));
+  const { step, lossScale, run, sha256 } = await readState(join(folder, STATE));
   const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
     const file = join(folder, fileOf(kind));
     const found = await sha256Of(file);
@@ -130,7 +132,7 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
     exp_avg_sq: await read('exp_avg_sq'),
     ema: await read('ema'),
   };
-  return { training: { step, tensors }, state: run };
+  return { training: { step, ...(lossScale !== undefined && { lossScale }), tensors }, state: run };
 }
 
 async function readState(file: string): Promise<StateFile> {

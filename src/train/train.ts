@@ -61,7 +61,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkSteps(config) : checkNewRun(config.run));
   const lora = loraOf(config);
-  const model = await openModel(config.model, { lora, recompute: config.recompute });
+  const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
   if (parseDevice(config.device).kind === 'cpu') {
     hooks.onNotice?.(describePlan(checkMemory(model.config, config, availableMemory())));
   }
@@ -187,6 +187,7 @@ async function trainStep(
     step,
   });
   let gradNorms = 0;
+  let taken = 0;
   for (const [u, update] of updates.entries()) {
     const losses: number[] = [];
     lossMetrics.startUpdate();
@@ -207,12 +208,15 @@ async function trainStep(
     };
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
-    const { gradNorm, applied } = await times.time('optimizer', () =>
+    const { gradNorm, applied, overflow } = await times.time('optimizer', () =>
       session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
     );
-    if (!applied) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
+    if (!applied && !overflow) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
     objective.afterUpdate(applied);
-    gradNorms += gradNorm;
+    if (applied) {
+      gradNorms += gradNorm;
+      taken++;
+    }
     times.count('train', tokensOf(update));
   }
 
@@ -220,7 +224,8 @@ async function trainStep(
     ...metrics,
     ...lossMetrics.figures(),
     learning_rate: learningRate,
-    grad_norm: updates.length === 0 ? 0 : gradNorms / updates.length,
+    grad_norm: taken === 0 ? 0 : gradNorms / taken,
+    ...(config.dtype === 'float16' && { loss_scale: session.lossScale, skipped_updates: updates.length - taken }),
     ema_distance: l2Distance(session.ema, session.weights),
     num_tokens: tokensBefore + tokensOf(documents),
     step_time: (performance.now() - start) / 1000,
