@@ -196,9 +196,9 @@ export type RolloutConfig = Omit<z.output<typeof rolloutSchema>, 'json'>;
 
 const objectiveOptions = {
   objective: option(
-    z.enum(['rlp', 'cpt']).default('rlp'),
+    z.enum(['rlp', 'cpt', 'sft']).default('rlp'),
     OBJECTIVE,
-    'rlp: pay thoughts by information gain; cpt: next-token loss on the same text',
+    'rlp: pay thoughts by information gain; cpt: next-token loss on the same text; sft: on responses, or on given thoughts',
   ),
   baseline: option(
     z.enum(['ema', 'frozen', 'none']).default('ema'),
@@ -271,27 +271,66 @@ const objectiveOptions = {
   ),
   clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (rlp)'),
   clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (rlp)'),
-  documentsPerStep: option(count.default(512), OBJECTIVE, 'Documents per step (rlp)'),
-  blockLength: option(z.int().min(2).default(2048), OBJECTIVE, 'Tokens of a block of text (cpt)', {
-    hint: 'a block needs a token to predict and one before it',
+  documentsPerStep: option(count.optional(), OBJECTIVE, 'Documents, or examples of sft, per step', {
+    defaultText: '512, 8 for sft',
   }),
-  batchTokens: option(z.int().min(2).default(1_048_576), OBJECTIVE, 'Tokens per optimizer step (cpt)'),
+  packing: option(
+    z.enum(['wrapped', 'none']).default('wrapped'),
+    OBJECTIVE,
+    'wrapped: documents follow each other in blocks and see those before them; none: each by itself, cut to a block (cpt)',
+  ),
+  blockLength: option(
+    z.int().min(2).default(2048),
+    OBJECTIVE,
+    'Tokens of a block of text (cpt); longer examples are cut to it (sft)',
+    { hint: 'a block needs a token to predict and one before it' },
+  ),
+  batchTokens: option(z.int().min(2).default(1_048_576), OBJECTIVE, 'Tokens per step (cpt, --packing wrapped)'),
+  lossOn: option(
+    z.enum(['response', 'all']).default('response'),
+    OBJECTIVE,
+    'Tokens with a loss: those of responses (of given thoughts: with the closing delimiter), or all (sft)',
+  ),
+  lossOnTarget: option(flag, OBJECTIVE, 'Also a loss on the text behind a given thought (sft)'),
+  chatTemplate: option(
+    text.optional(),
+    OBJECTIVE,
+    "model, or a file with a Jinja template: also for `prompt` and `response`, as a user's and an assistant's message (sft)",
+    { defaultText: "the model's for `messages`, none for `prompt` and `response`" },
+  ),
 };
 
 const optimizerOptions = {
-  steps: option(count.default(200), OPTIMIZER, 'Steps in all, counting those before a resume'),
-  learningRate: option(z.number().min(0).default(1e-6), OPTIMIZER, 'Peak learning rate'),
+  steps: option(count.optional(), OPTIMIZER, 'Steps in all, counting those before a resume', { defaultText: '200' }),
+  epochs: option(
+    z.number().gt(0).optional(),
+    OPTIMIZER,
+    'Steps in all, in times through the data; --steps goes before it',
+    { defaultText: '3 for sft without --steps' },
+  ),
+  learningRate: option(z.number().min(0).optional(), OPTIMIZER, 'Peak learning rate', {
+    defaultText: '1e-6, 2e-5 for sft',
+  }),
+  finalLearningRate: option(
+    z.number().min(0).optional(),
+    OPTIMIZER,
+    'Learning rate of the last step under --schedule linear or cosine',
+    { defaultText: '0, for cpt a tenth of the peak' },
+  ),
   warmupSteps: option(z.int().min(0).default(0), OPTIMIZER, 'Steps over which the learning rate rises from 0'),
   schedule: option(
-    z.enum(['constant', 'linear', 'cosine']).default('constant'),
+    z.enum(['constant', 'linear', 'cosine']).optional(),
     OPTIMIZER,
-    'Course of the learning rate after the warm-up: kept, or lowered to 0 at the last step',
+    'Course of the learning rate after the warm-up: kept, or lowered up to the last step',
+    { defaultText: 'constant for rlp, cosine for cpt, linear for sft' },
   ),
   beta1: option(z.number().min(0).lt(1).default(0.9), OPTIMIZER, 'Decay of the first moment (AdamW)'),
-  beta2: option(z.number().min(0).lt(1).default(0.95), OPTIMIZER, 'Decay of the second moment (AdamW)'),
+  beta2: option(z.number().min(0).lt(1).optional(), OPTIMIZER, 'Decay of the second moment (AdamW)', {
+    defaultText: '0.95, 0.999 for sft',
+  }),
   epsilon: option(z.number().gt(0).default(1e-8), OPTIMIZER, 'Added to the root of the second moment (AdamW)'),
   weightDecay: option(z.number().min(0).optional(), OPTIMIZER, 'Decoupled weight decay (AdamW)', {
-    defaultText: '0 for rlp, 0.1 for cpt',
+    defaultText: '0, 0.1 for cpt',
   }),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
   dtype: option(
@@ -361,8 +400,38 @@ export const trainOptionsSchema = z.object({
   json,
 });
 
-/** The paper gives 0.1 for CPT and nothing for RLP, where no next-token loss would push back against the decay. */
-const WEIGHT_DECAY = { rlp: 0, cpt: 0.1 } as const;
+/**
+ * Defaults that differ between objectives: the paper's where it has one (CPT: beta2 0.95, weight decay 0.1, the rate from 1e-6
+ * to 1e-7), TRL's SFTConfig for sft. No decay for RLP, where no next-token loss would push back against it.
+ */
+const OBJECTIVE_DEFAULTS: Record<
+  'rlp' | 'cpt' | 'sft',
+  {
+    documentsPerStep: number;
+    learningRate: number;
+    /** Of the peak, at the last step. */
+    finalFraction: number;
+    schedule: 'constant' | 'linear' | 'cosine';
+    beta2: number;
+    weightDecay: number;
+    /** Instead of DEFAULT_STEPS. */
+    epochs?: number;
+  }
+> = {
+  rlp: {
+    ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
+    ...{ beta2: 0.95, weightDecay: 0 },
+  },
+  cpt: {
+    ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0.1, schedule: 'cosine' },
+    ...{ beta2: 0.95, weightDecay: 0.1 },
+  },
+  sft: {
+    ...{ documentsPerStep: 8, learningRate: 2e-5, finalFraction: 0, schedule: 'linear' },
+    ...{ beta2: 0.999, weightDecay: 0, epochs: 3 },
+  },
+};
+const DEFAULT_STEPS = 200;
 
 /** Settings of `train` with its checks across settings; `trainSchema.parse({ model, data, run })` fills in the defaults. */
 export const trainSchema = trainOptionsSchema
@@ -385,22 +454,44 @@ export const trainSchema = trainOptionsSchema
     if (options.dataWeights !== undefined && options.dataWeights.length !== options.data.length) {
       refuse('dataWeights', `must be one for each --data (${options.data.length}); quote a pattern to keep it one`);
     }
-    if (options.objective === 'rlp' && options.minibatches > Math.max(1, options.documentsPerStep)) {
-      refuse('minibatches', `must be at most --documents-per-step (${options.documentsPerStep})`);
+    const defaults = OBJECTIVE_DEFAULTS[options.objective];
+    const documents = options.documentsPerStep ?? defaults.documentsPerStep;
+    if (options.objective === 'rlp' && options.minibatches > documents) {
+      refuse('minibatches', `must be at most --documents-per-step (${documents})`);
     }
     if (options.dtype === 'bfloat16' && options.device === 'cpu') {
       refuse('dtype', 'needs --device cuda: ONNX Runtime has no matrix products in bfloat16 on the CPU');
     }
-    if (options.warmupSteps > options.steps) refuse('warmupSteps', `must be at most --steps (${options.steps})`);
+    const epochs = options.epochs ?? defaults.epochs;
+    const steps = options.steps ?? (epochs === undefined ? DEFAULT_STEPS : Infinity);
+    if (options.warmupSteps > steps) refuse('warmupSteps', `must be at most --steps (${steps})`);
+    const peak = options.learningRate ?? defaults.learningRate;
+    if (options.finalLearningRate !== undefined && options.finalLearningRate > peak) {
+      refuse('finalLearningRate', `must be at most --learning-rate (${peak})`);
+    }
+    if (options.lossOnTarget && options.objective !== 'sft') refuse('lossOnTarget', 'is for --objective sft only');
     if (options.blockLength > options.batchTokens) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
     }
   })
-  .transform((options) => ({
-    ...options,
-    weightDecay: options.weightDecay ?? WEIGHT_DECAY[options.objective],
-    loraTargetModules: options.loraTargetModules.flatMap((names) => names.split(',')),
-  }));
+  .transform((options) => {
+    const defaults = OBJECTIVE_DEFAULTS[options.objective];
+    const learningRate = options.learningRate ?? defaults.learningRate;
+    const epochs = options.steps === undefined ? (options.epochs ?? defaults.epochs) : undefined;
+    return {
+      ...options,
+      learningRate,
+      documentsPerStep: options.documentsPerStep ?? defaults.documentsPerStep,
+      schedule: options.schedule ?? defaults.schedule,
+      finalLearningRate: options.finalLearningRate ?? learningRate * defaults.finalFraction,
+      beta2: options.beta2 ?? defaults.beta2,
+      weightDecay: options.weightDecay ?? defaults.weightDecay,
+      epochs,
+      /** Undefined: as many as `epochs` make. */
+      steps: options.steps ?? (epochs === undefined ? DEFAULT_STEPS : undefined),
+      loraTargetModules: options.loraTargetModules.flatMap((names) => names.split(',')),
+    };
+  });
 /** Settings of `train` after checks, as `train` takes them. */
 export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
 

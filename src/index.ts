@@ -122,6 +122,7 @@ export {
   type Schedule,
   type ScheduleName,
   type ScoredThought,
+  sftDocuments,
   type TrainingArtifacts,
   TrainingSession,
   type TrainingState,

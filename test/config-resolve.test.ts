@@ -47,7 +47,7 @@ test.each<[Record<string, unknown>, string]>([
   [{ steps: '' }, '--steps "": must be a whole number, at least 1'],
   [{ 'learning-rate': 'Infinity' }, '--learning-rate Infinity: must be a number, at least 0'],
   [{ beta1: '1' }, '--beta1 1: must be a number, at least 0, below 1'],
-  [{ objective: 'sft' }, '--objective sft: must be one of rlp, cpt'],
+  [{ objective: 'ppo' }, '--objective ppo: must be one of rlp, cpt, sft'],
   [{ device: 'cuda:x' }, '--device cuda:x: must be cpu, cuda or cuda:N'],
   [{ 'think-open': '' }, '--think-open "": must not be empty'],
   [{ data: [] }, '--data []: needs at least one value'],

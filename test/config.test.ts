@@ -57,6 +57,17 @@ test('weight decay depends on the objective unless it is given', () => {
   expect(trainSchema.parse(minimal).weightDecay).toBe(0);
   expect(trainSchema.parse({ ...minimal, objective: 'cpt' }).weightDecay).toBe(0.1);
   expect(trainSchema.parse({ ...minimal, objective: 'cpt', weightDecay: 0 }).weightDecay).toBe(0);
+  expect(trainSchema.parse({ ...minimal, objective: 'cpt' }).finalLearningRate).toBeCloseTo(1e-7, 15);
+  const sft = trainSchema.parse({ ...minimal, objective: 'sft' });
+  expect(sft).toMatchObject({
+    learningRate: 2e-5,
+    schedule: 'linear',
+    documentsPerStep: 8,
+    epochs: 3,
+    steps: undefined,
+  });
+  const stepsGoFirst = trainSchema.parse({ ...minimal, objective: 'sft', steps: 7, epochs: 2 });
+  expect(stepsGoFirst).toMatchObject({ steps: 7, epochs: undefined });
 });
 
 test('a greedy rollout is allowed, greedy RLP training is not, greedy CPT has no use for it', () => {

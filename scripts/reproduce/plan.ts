@@ -86,6 +86,7 @@ const BLOCK = 128;
 /** Next-token training on `factor` times the text that an arm that thinks reads, in batches of the same size. */
 const cpt = (factor: (context: ArmContext) => number) => (context: ArmContext) => ({
   objective: 'cpt',
+  schedule: 'constant', // as the arms of RLP have it
   blockLength: BLOCK,
   batchTokens: Math.max(1, Math.round(context.tokensPerStep / BLOCK)) * BLOCK,
   steps: Math.round(context.steps * factor(context)),

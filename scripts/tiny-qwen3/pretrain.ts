@@ -71,7 +71,7 @@ export async function pretrainTiny(options: PretrainOptions): Promise<void> {
     const config = trainSchema.parse({
       ...{ model: initial, data: [corpus], run: join(work, 'run'), objective: 'cpt', seed },
       ...{ steps, blockLength, batchTokens, checkpointEvery: 0 },
-      ...{ learningRate, warmupSteps: 100, schedule: 'linear', beta2: 0.99, weightDecay: 0 },
+      ...{ learningRate, warmupSteps: 100, schedule: 'linear', finalLearningRate: 0, beta2: 0.99, weightDecay: 0 },
     });
     const { checkpoint } = await train(config, {
       onProgress: ({ done, total, figures }) => {

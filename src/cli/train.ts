@@ -19,11 +19,11 @@ async function gatherLayers(flags: Layer): Promise<{ saved: Layer | undefined; l
 
 export const trainCommand: Command = {
   usage: 'train',
-  summary: 'Train a model on text: RLP or next-token prediction',
+  summary: 'Train a model: RLP, next-token prediction, or fine-tuning on responses or given thoughts',
   declare: (yargs) =>
     declareExamples(
       declareOptions(yargs, trainOptionsSchema).usage(
-        '$0 train --model DIR --data FILE.. --run DIR [--objective rlp|cpt]\n\n' +
+        '$0 train --model DIR --data FILE.. --run DIR [--objective rlp|cpt|sft]\n\n' +
           'Train a model on ordinary text.\n' +
           'Flags go before --config FILE.yaml (whose keys are the flags without dashes), and that before the defaults.\n' +
           'The defaults are those of the RLP paper, which had 32 GPUs: see the examples for smaller values.',

@@ -1,10 +1,11 @@
+export { type ChatMessage, type ChatSegment, ChatTemplate, loadChatTemplate } from './chat-template.ts';
 export { type BadRows, badRowsNotice, Corpus, type CorpusOptions, type Item } from './corpus.ts';
 export { STDIN } from './data-files.ts';
 export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
 export { type ReadOptions, readDocuments } from './documents.ts';
 export { type DataCursor, DataLoader, type LoaderOptions } from './loader.ts';
 export { type PackedCursor, PackedStream } from './packed-stream.ts';
-export { type PackOptions, packDocuments } from './packing.ts';
+export { type PackOptions, packDocuments, withEnd } from './packing.ts';
 export {
   choosePositions,
   needsPosition,
@@ -13,6 +14,9 @@ export {
   type PositionStrategy,
 } from './positions.ts';
 export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
+export { SftData } from './sft-data.ts';
+export { SFT_COLUMNS, type SftRow, sftRowOf } from './sft-row.ts';
+export { type SftOptions, type SftSample, SftTokenizer } from './sft-sample.ts';
 export { type ReadSettings, TextData } from './text-data.ts';
 export {
   DocumentTokenizer,

@@ -1,7 +1,7 @@
 import { internal } from '../errors.ts';
 import type { Document } from './document.ts';
 import type { DataCursor, DataLoader } from './loader.ts';
-import type { PackOptions } from './packing.ts';
+import { type PackOptions, withEnd } from './packing.ts';
 import type { TokenizedDocument } from './tokenize.ts';
 
 /** Where a PackedStream stands, as JSON. */
@@ -78,11 +78,6 @@ export class PackedStream {
   /** The tokens of the next document, ended as documents end. */
   async #draw(): Promise<Int32Array> {
     const { tokens } = await this.#loader.next();
-    const { eosId } = this.#options;
-    if (eosId === undefined || tokens.length === 0 || tokens[tokens.length - 1] === eosId) return tokens;
-    const ended = new Int32Array(tokens.length + 1);
-    ended.set(tokens);
-    ended[tokens.length] = eosId;
-    return ended;
+    return withEnd(tokens, this.#options.eosId);
   }
 }

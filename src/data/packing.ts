@@ -8,6 +8,15 @@ export interface PackOptions {
   eosId: number | undefined;
 }
 
+/** A document's tokens with the end-of-text token behind them, unless it is there already or there is none. */
+export function withEnd(tokens: Int32Array, eosId: number | undefined): Int32Array {
+  if (eosId === undefined || tokens.length === 0 || tokens[tokens.length - 1] === eosId) return tokens;
+  const ended = new Int32Array(tokens.length + 1);
+  ended.set(tokens);
+  ended[tokens.length] = eosId;
+  return ended;
+}
+
 /**
  * Joins documents and cuts them into blocks of `length` tokens for next-token training.
  *

@@ -26,7 +26,7 @@ export interface ReadSettings {
   positionStrategy?: string | undefined;
 }
 
-const DEFAULT_SHUFFLE_BUFFER = 10_000;
+export const DEFAULT_SHUFFLE_BUFFER = 10_000;
 
 /**
  * The documents of some files as tokens, drawn as they are needed: once through in their order, or without an end in random

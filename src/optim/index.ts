@@ -8,6 +8,7 @@ export { nextTokenRows } from './next-token.ts';
 export { mapRows, rowLogProbs, withKl } from './reference.ts';
 export { rlpDocument, type ScoredThought } from './rlp.ts';
 export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts';
+export { sftDocuments, type TargetedSequence } from './sft.ts';
 export {
   DEFAULT_OPTIMIZER_SETTINGS,
   type HostTensor,

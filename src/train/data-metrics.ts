@@ -1,14 +1,21 @@
-import type { TextData } from '../data/index.ts';
+import type { BadRows } from '../data/index.ts';
 import type { DataCounts } from './objective.ts';
 
+/** What data tells of itself. */
+interface CountedData {
+  size: number;
+  badRows: BadRows;
+  drawn: { skipped: number; truncated: number };
+}
+
 /** What became of the data so far. */
-export function countsOf(data: TextData): DataCounts {
+export function countsOf(data: CountedData): DataCounts {
   const { size, badRows, drawn } = data;
   return { documents: size, ...drawn, ...(badRows.count > 0 && { badRows }) };
 }
 
 /** How far training has got with its data: `epoch`, of several corpora `epoch/1` ... in the order of --data. */
-export function dataMetrics(data: TextData, epochs: readonly number[]): Record<string, number> {
+export function dataMetrics(data: CountedData, epochs: readonly number[]): Record<string, number> {
   const { count } = data.badRows;
   return {
     ...(epochs.length === 1

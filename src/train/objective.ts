@@ -33,15 +33,23 @@ export interface DataCounts {
   badRows?: BadRows;
 }
 
+/** The data of an objective, checked. */
+export interface OpenedObjective {
+  dataHash: string;
+  data?: () => DataCounts;
+  /** Steps of one time through the data; it may have to read it once. */
+  stepsPerEpoch: () => Promise<number>;
+  makeObjective: (context: TrainContext) => Objective;
+}
+
 /** Reads the data and checks it against the model and the settings: bad input is found before any weight is loaded. */
-export type OpenObjective = (
-  config: TrainConfig,
-  model: OpenModel,
-) => Promise<{ dataHash: string; data?: () => DataCounts; makeObjective: (context: TrainContext) => Objective }>;
+export type OpenObjective = (config: TrainConfig, model: OpenModel) => Promise<OpenedObjective>;
 
 export interface StepInput {
   /** Counted from 1. */
   step: number;
+  /** Of the run in all. */
+  steps: number;
   folder: RunFolder;
   times: StageTimes;
 }

@@ -49,6 +49,8 @@ export const openRlp: OpenObjective = async (config, model) => {
   return {
     dataHash: data.hash,
     data: () => countsOf(data),
+    // What is left of an epoch when it is less than a step is passed over.
+    stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective: (context) => rlpObjective(context, thoughts, data, heldOut),
   };
 };

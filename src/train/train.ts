@@ -26,6 +26,7 @@ import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
 import { createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
+import { openSft } from './sft.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
 interface RunState {
@@ -48,7 +49,7 @@ export interface TrainSummary extends Partial<DataCounts> {
   after?: Record<string, unknown>;
 }
 
-const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openRlp, cpt: openCpt };
+const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openRlp, cpt: openCpt, sft: openSft };
 
 /**
  * Continues the pretraining of a model: at every step the objective turns the next documents into a loss, its gradients
@@ -59,13 +60,18 @@ const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openR
  */
 export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<TrainSummary> {
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
-  await (config.resume ? checkSteps(config) : checkNewRun(config.run));
+  await (config.resume ? checkIdle(config.run) : checkNewRun(config.run));
   const lora = loraOf(config);
   const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
   if (parseDevice(config.device).kind === 'cpu') {
     hooks.onNotice?.(describePlan(checkMemory(model.config, config, availableMemory())));
   }
-  const { dataHash, data, makeObjective } = await OBJECTIVES[config.objective](config, model);
+  const { dataHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](config, model);
+  const steps = config.steps ?? Math.ceil((config.epochs ?? 1) * (await stepsPerEpoch()));
+  if (config.warmupSteps > steps) {
+    throw new UserError(`--warmup-steps ${config.warmupSteps}: the run has ${steps} steps (--epochs ${config.epochs})`);
+  }
+  if (config.resume) await checkSteps(config.run, steps);
   const { badRows } = data?.() ?? {};
   const notice = badRows && badRowsNotice(badRows);
   if (notice !== undefined) hooks.onNotice?.(notice);
@@ -85,13 +91,13 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   let last: Record<string, number> = {};
   // What an interruption saves: a step that is not finished is taken again.
   let safe = { step: done, state: objective.state() };
-  hooks.onProgress?.({ stage: 'train', done, total: config.steps, unit: 'steps' });
+  hooks.onProgress?.({ stage: 'train', done, total: steps, unit: 'steps' });
   try {
     // An interruption may have come between a step and its evaluation.
     if (!before.some((row) => row.step === done && isEvaluation(row))) await evaluate(done);
-    for (let step = done + 1; step <= config.steps; step++) {
+    for (let step = done + 1; step <= steps; step++) {
       const tokensBefore = tokens;
-      last = await trainStep(context, objective, { step, folder, times: new StageTimes() }, tokensBefore);
+      last = await trainStep(context, objective, { step, steps, folder, times: new StageTimes() }, tokensBefore);
       tokens = last.num_tokens;
       await record({ step, ...last });
       safe = { step, state: objective.state() };
@@ -101,14 +107,14 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
         ...(reward !== undefined && { reward }),
         'tokens/s': (tokens - tokensBefore) / last.step_time,
       };
-      hooks.onProgress?.({ stage: 'train', done: step, total: config.steps, unit: 'steps', figures });
+      hooks.onProgress?.({ stage: 'train', done: step, total: steps, unit: 'steps', figures });
       await evaluate(step);
-      if (step === config.steps || (config.checkpointEvery > 0 && step % config.checkpointEvery === 0)) await save();
+      if (step === steps || (config.checkpointEvery > 0 && step % config.checkpointEvery === 0)) await save();
     }
   } catch (thrown) {
     if (!hooks.signal?.aborted || thrown !== hooks.signal.reason) throw thrown;
     if (safe.step > saved) await save();
-    const kept = safe.step > 0 ? `after step ${safe.step} of ${config.steps}, which is saved` : 'in the first step';
+    const kept = safe.step > 0 ? `after step ${safe.step} of ${steps}, which is saved` : 'in the first step';
     throw new RunError(`interrupted ${kept}; to go on: rlp-ort train --run ${quoted(config.run)} --resume`, {
       cause: thrown,
     });
@@ -125,7 +131,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   };
 
   async function evaluate(step: number): Promise<void> {
-    if (step % config.evalEvery !== 0 && step !== config.steps) return;
+    if (step % config.evalEvery !== 0 && step !== steps) return;
     const figures = await objective.evaluate();
     if (figures !== undefined) await record({ step, ...figures });
   }
@@ -163,7 +169,7 @@ async function trainStep(
   tokensBefore: number,
 ): Promise<Record<string, number>> {
   const { config, hooks, session } = context;
-  const { step, times, folder } = input;
+  const { step, steps, times, folder } = input;
   const start = performance.now();
   hooks.signal?.throwIfAborted();
   const { documents, metrics } = await objective.prepare(input);
@@ -174,9 +180,9 @@ async function trainStep(
     {
       name: config.schedule,
       learningRate: config.learningRate,
-      finalLearningRate: 0,
+      finalLearningRate: config.finalLearningRate,
       warmupSteps: config.warmupSteps,
-      totalSteps: config.steps,
+      totalSteps: steps,
     },
     step,
   );
@@ -259,9 +265,8 @@ async function divergence(folder: RunFolder, failed: FailedStep): Promise<RunErr
   );
 }
 
-/** Refuses to resume a run that is in use, or already past its last step. */
-async function checkSteps({ run, steps }: TrainConfig): Promise<void> {
-  await checkIdle(run);
+/** Refuses to resume a run that is already past its last step. */
+async function checkSteps(run: string, steps: number): Promise<void> {
   const done = (await newestCheckpoint(run))?.step ?? 0;
   if (done > steps) throw new UserError(`run ${run}: has taken ${done} steps already, --steps ${steps} asks for fewer`);
 }

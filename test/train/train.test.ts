@@ -29,6 +29,13 @@ beforeAll(async () => {
     );
   writeFileSync(folder.in('data.jsonl'), rows(10, 9).join(''));
   writeFileSync(folder.in('held-out.jsonl'), rows(70, 3).join(''));
+  const examples = (from: number, count: number) =>
+    Array.from(
+      { length: count },
+      (_, i) => `${JSON.stringify({ prompt: `${from + i}^7=`, response: `${(from + i) ** 7}` })}\n`,
+    );
+  writeFileSync(folder.in('examples.jsonl'), examples(10, 7).join(''));
+  writeFileSync(folder.in('held-out-examples.jsonl'), examples(70, 3).join(''));
 });
 afterAll(() => folder[Symbol.dispose]());
 afterEach(() => {
@@ -49,6 +56,10 @@ function configOf(more: Partial<TrainConfig> = {}): TrainConfig {
     ...{ steps: 5, evalEvery: 2, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine', emaDecay: 0.9 },
     ...{ documentsPerStep: 2, groupSize: 3, maxThoughtTokens: 5, temperature: 1, horizon: 2, positions: 2 },
     ...{ blockLength: 16, batchTokens: 32, threads: 1 },
+    ...(more.objective === 'sft' && {
+      ...{ data: [folder.in('examples.jsonl')], evalData: [folder.in('held-out-examples.jsonl')] },
+      blockLength: 24, // holds every example whole
+    }),
     ...more,
   });
 }
@@ -90,7 +101,7 @@ function interruptedAfter(step: number, milliseconds: number): RunHooks {
   };
 }
 
-describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
+describe.each(['rlp', 'cpt', 'sft'] as const)('%s', (objective) => {
   it.each([1, 2])('interrupted and resumed is the uninterrupted run, with a checkpoint every %i', async (every) => {
     const config = configOf({ objective, checkpointEvery: every });
     await runWhole(config);
@@ -398,5 +409,58 @@ describe('training that diverges', () => {
       ),
     });
     expect([...contentOf(folder.in('run', 'checkpoints')).keys()]).toEqual([]);
+  });
+});
+
+describe('supervised objectives', () => {
+  it('measure loss and perplexity on held-out data, and lower it', async () => {
+    for (const objective of ['cpt', 'sft'] as const) {
+      const { before, after } = await train(configOf({ objective, run: folder.in(`run-${objective}`) }));
+      expect(Number(after?.['eval/loss'])).toBeLessThan(Number(before?.['eval/loss']));
+      for (const figures of [before, after]) {
+        expect(figures?.['eval/perplexity']).toBeCloseTo(Math.exp(Number(figures?.['eval/loss'])), 9);
+      }
+    }
+  });
+
+  it('measure the mean over tokens, whatever the batches', async () => {
+    const held = folder.in('held-out-examples.jsonl');
+    const { before } = await train(configOf({ objective: 'sft', steps: 1 }));
+    // Each example alone, weighed by its response tokens (one a byte, and the end).
+    let sum = 0;
+    let tokens = 0;
+    for (const line of readFileSync(held, 'utf8').trim().split('\n')) {
+      writeFileSync(folder.in('one.jsonl'), `${line}\n`);
+      rmSync(run(), { recursive: true });
+      const one = await train(configOf({ objective: 'sft', steps: 1, evalData: [folder.in('one.jsonl')] }));
+      const count = JSON.parse(line).response.length + 1;
+      sum += Number(one.before?.['eval/loss']) * count;
+      tokens += count;
+    }
+    expect(before?.['eval/loss']).toBeCloseTo(sum / tokens, 5);
+  });
+
+  it('take the steps of some epochs, down to the final learning rate, and resume', async () => {
+    // 7 examples, 2 a step: 3 steps an epoch; 1.5 epochs are 4.5 steps, so 5.
+    const more = { objective: 'sft', steps: undefined, epochs: 1.5, schedule: 'linear' } as const;
+    const config = configOf({ ...more, finalLearningRate: 1e-3, checkpointEvery: 1 });
+    await runWhole(config);
+    const rates = (await readMetrics(folder.in('whole'))).flatMap(({ learning_rate }) => learning_rate ?? []);
+    expect(rates).toHaveLength(5);
+    expect(rates[4]).toBeCloseTo(1e-3, 12);
+    expect(rates[0]).toBeCloseTo(1e-2 - (1e-2 - 1e-3) / 5, 12);
+    await expect(train(config, interruptedAfter(3, 0))).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    await expectWhole();
+  });
+
+  it('keep documents apart on demand: each is a row, cut to a block', async () => {
+    const config = configOf({ objective: 'cpt', packing: 'none', steps: undefined, epochs: 1, checkpointEvery: 1 });
+    await runWhole(config);
+    const rows = (await figuresOf(folder.in('whole'))).filter((row) => 'num_tokens' in row);
+    expect(rows.map((row) => row.num_tokens)).toEqual([32, 64, 96, 128]); // 9 documents, 2 a step of 16 tokens each
+    await expect(train(config, interruptedAfter(2, 0))).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    await expectWhole(4);
   });
 });
