@@ -63,9 +63,8 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   await (config.resume ? checkIdle(config.run) : checkNewRun(config.run));
   const lora = loraOf(config);
   const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
-  if (parseDevice(config.device).kind === 'cpu') {
-    hooks.onNotice?.(describePlan(checkMemory(model.config, config, availableMemory())));
-  }
+  const isOnCpu = parseDevice(config.device).kind === 'cpu';
+  const plan = isOnCpu ? checkMemory(model.config, config, availableMemory()) : undefined;
   const { dataHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](config, model);
   const steps = config.steps ?? Math.ceil((config.epochs ?? 1) * (await stepsPerEpoch()));
   if (config.warmupSteps > steps) {
@@ -82,6 +81,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const objective = makeObjective(context);
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
+  if (plan !== undefined) hooks.onNotice?.(describePlan(plan));
   await using _folder = folder;
   let saved = done;
   const before = await readMetrics(config.run);
