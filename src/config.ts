@@ -456,7 +456,7 @@ export const trainSchema = trainOptionsSchema
     }
     const defaults = OBJECTIVE_DEFAULTS[options.objective];
     const documents = options.documentsPerStep ?? defaults.documentsPerStep;
-    if (options.objective === 'rlp' && options.minibatches > documents) {
+    if (options.objective === 'rlp' && options.minibatches > Math.max(1, documents)) {
       refuse('minibatches', `must be at most --documents-per-step (${documents})`);
     }
     if (options.dtype === 'bfloat16' && options.device === 'cpu') {

@@ -226,7 +226,7 @@ describe('writing refuses', () => {
   test('a folder that is not there', async () => {
     const missing = join(folder, 'no', 'rollouts.arrow');
     await expect(RolloutWriter.open(missing, goldenMetadata)).rejects.toThrow(
-      `cannot open ${missing}.partial: no such file or folder (ENOENT)`,
+      `cannot write ${missing}.lock: no such file or folder (ENOENT)`,
     );
   });
 });

@@ -31,7 +31,7 @@ async function withLimit(bytes: number, args: readonly string[]) {
       out,
       message: err
         .split('\n')
-        .filter((line) => line.startsWith('rlp-ort: '))
+        .filter((line) => line.startsWith('rlp-ort: ') && !line.startsWith('rlp-ort: planned memory'))
         .join('\n'),
     };
   } finally {

@@ -70,7 +70,7 @@ it('warns by name, on the rows and once to the caller; a resumed run as the whol
   await train({ ...config, steps: 11 }, { onNotice });
   await train({ ...config, resume: true }, { onNotice });
   expect(warnings).toEqual([
-    expect.stringMatching(/^warning: reward_variance_collapse at step 10: .* 100% of the groups/),
+    expect.stringMatching(/^warning: reward_variance_collapse at step 10: .* (9\d|100)% of the groups/),
   ]);
   const named = (await readMetrics(config.run)).map((row) => row.warnings);
   expect(named).toEqual([...Array(9).fill(undefined), ...Array(3).fill('reward_variance_collapse')]);
