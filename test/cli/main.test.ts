@@ -24,7 +24,9 @@ test('help shows the type, the bound and the default that the schema has', async
   const { out } = await runCli(['train', '-h']);
   expect(out).toMatch(/--group-size\s+Thoughts per position \(G\) \(whole number, at least 2\)\s+\[default: 16\]/);
   expect(out).toMatch(/--weight-decay.*\s+\[default: 0, 0\.1 for cpt\]/);
-  expect(out).toMatch(/--schedule[^[]*?\(constant \| linear \| cosine\)\s+\[default: constant for rlp, cosine for cpt, linear for sft\]/);
+  expect(out).toMatch(
+    /--schedule[^[]*?\(constant \| linear \| cosine\)\s+\[default: constant for rlp, cosine for cpt, linear for sft\]/,
+  );
 });
 
 test('--version is the version of the package', async () => {
