@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { type Evaluation, evaluate } from './evaluate.ts';
 import { FAMILIES, rawDocuments, type Split } from './families.ts';
 import type { Job, JobResult } from './job.ts';
-import { ABLATIONS, ARMS, type Arm, type ArmContext, armContext, FULL, QUICK, type Scale } from './plan.ts';
+import { ABLATIONS, type Arm, type ArmContext, armContext, armsOf, FULL, QUICK, type Scale } from './plan.ts';
 import { runJobs } from './pool.ts';
 import { writeReport } from './report.ts';
 import { compareThoughts } from './thoughts.ts';
@@ -19,7 +19,7 @@ import { compareThoughts } from './thoughts.ts';
  * What is done already is not done again: an interrupted experiment goes on where it was.
  */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const BASE = join(ROOT, 'models/tiny-families');
+const BASE = join(ROOT, 'scripts/reproduce/base');
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, out: { type: 'string' } } });
 const scale = values.quick ? QUICK : FULL;
@@ -27,6 +27,7 @@ const out = values.out ?? join(ROOT, 'runs', `reproduce-${scale.name}`);
 const start = performance.now();
 const elapsed = () => `${((performance.now() - start) / 60_000).toFixed(1)} min`;
 
+const compared = armsOf(scale);
 const data = await writeData(out, scale);
 const context = armContext(scale, data.meanTokens);
 const evaluation = { thoughts: 4, maxThoughtTokens: context.maxThoughtTokens };
@@ -53,30 +54,34 @@ const run = (title: string, jobs: readonly Job[]) => {
 };
 
 // 1. The same small sweep of the learning rate for every arm, on questions of their own.
+const swept = compared.filter(({ rateOf }) => rateOf === undefined);
 const sweepName = (arm: Arm, rate: number) => `sweep/${arm.name}/${rate}`;
 const sweep = await run(
   'learning rates',
-  ARMS.flatMap((arm) =>
+  swept.flatMap((arm) =>
     scale.learningRates.map((learningRate) =>
       job(sweepName(arm, learningRate), arm, context, { learningRate, seed: 0, checkpointEvery: 0 }, data.validation),
     ),
   ),
 );
 const best = new Map(
-  ARMS.map((arm) => {
+  swept.map((arm) => {
     const score = (rate: number) => worth(last(sweep.get(sweepName(arm, rate))));
     return [arm.name, scale.learningRates.reduce((a, b) => (score(b) > score(a) ? b : a))];
   }),
 );
 
+for (const { name, rateOf } of compared) if (rateOf !== undefined) best.set(name, best.get(rateOf) as number);
+
 // 2. Every arm, every seed, ten times longer than it takes RLP to gain most.
 const long = { ...context, steps: scale.steps * scale.stability };
-const armJobs = ARMS.flatMap((arm) =>
+const armJobs = compared.flatMap((arm) =>
   scale.seeds.map((seed) => {
     const settings = { learningRate: best.get(arm.name), seed };
-    const { steps } = arm.settings(long);
-    const checkpointEvery = Math.round(Number(steps) / (scale.stability * scale.points));
-    return job(`arms/${arm.name}/${seed}`, arm, long, { ...settings, checkpointEvery }, data.heldOut);
+    const armScale = arm.short ? context : long;
+    const evaluations = (arm.short ? 1 : scale.stability) * scale.points;
+    const checkpointEvery = Math.ceil(Number(arm.settings(armScale).steps) / evaluations);
+    return job(`arms/${arm.name}/${seed}`, arm, armScale, { ...settings, checkpointEvery }, data.heldOut);
   }),
 );
 const arms = await run('arms', armJobs);
@@ -86,7 +91,7 @@ const ablations = await run(
   'ablations',
   ABLATIONS.flatMap(({ name, settings }) =>
     scale.ablationSeeds.map((seed) => {
-      const rlp = ARMS.find((arm) => arm.name === 'rlp-ema') as Arm;
+      const rlp = compared.find((arm) => arm.name === 'rlp-ema') as Arm;
       const all = { learningRate: best.get('rlp-ema'), seed, checkpointEvery: 0, ...settings };
       return job(`ablations/${name}/${seed}`, rlp, context, all, data.heldOut);
     }),

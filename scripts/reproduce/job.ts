@@ -65,8 +65,9 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
   curve.sort((a, b) => a.step - b.step);
 
   const rows = (await readMetrics(run)).filter(({ loss }) => loss !== undefined);
-  const total = (name: string) => rows.reduce((sum, row) => sum + Number(row[name]), 0);
-  const result = { name: job.name, curve, checkpoint, tokens: total('num_tokens'), seconds: total('step_time') };
+  const seconds = rows.reduce((sum, row) => sum + Number(row.step_time), 0);
+  const tokens = Number(rows.at(-1)?.num_tokens); // of all steps so far
+  const result = { name: job.name, curve, checkpoint, tokens, seconds };
   await writeJson(resultPath(folder), result);
   return result;
 }

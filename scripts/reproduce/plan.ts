@@ -1,4 +1,4 @@
-/** How much of the experiment is run. Everything here was fixed before the results were seen. */
+/** How much of the experiment is run. */
 export interface Scale {
   name: 'quick' | 'full';
   seeds: readonly number[];
@@ -22,10 +22,10 @@ export const FULL: Scale = {
   seeds: [1, 2, 3, 4, 5],
   steps: 100,
   stability: 10,
-  heldOut: 128,
+  heldOut: 96,
   documents: 4000,
   learningRates: [3e-5, 1e-4, 3e-4],
-  points: 2,
+  points: 1,
   ablationSeeds: [1, 2],
 };
 
@@ -40,7 +40,7 @@ export const QUICK: Scale = {
 };
 
 /** Documents a step, thoughts a position, tokens a thought: the same for every arm that thinks. */
-export const DOCUMENTS_PER_STEP = 32;
+export const DOCUMENTS_PER_STEP = 16;
 export const GROUP_SIZE = 8;
 export const MAX_THOUGHT_TOKENS = 10;
 
@@ -48,7 +48,13 @@ export const MAX_THOUGHT_TOKENS = 10;
 export interface Arm {
   name: string;
   label: string;
-  /** Settings of `rlp-ort train`; `steps` counts in units of the scale's. */
+  /** Takes too long for the quick scale. */
+  slow?: true;
+  /** Ends at the comparison, without running on. */
+  short?: true;
+  /** Takes the learning rate that this arm chose instead of a sweep of its own. */
+  rateOf?: string;
+  /** Settings of `rlp-ort train`. */
   settings: (context: ArmContext) => Record<string, unknown>;
 }
 
@@ -92,10 +98,18 @@ const cpt = (factor: (context: ArmContext) => number) => (context: ArmContext) =
   steps: Math.round(context.steps * factor(context)),
 });
 
-export const ARMS: readonly Arm[] = [
+/** The arms of the full experiment. */
+const ALL_ARMS: readonly Arm[] = [
   { name: 'cpt', label: 'CPT, same input tokens', settings: cpt(() => 1) },
   { name: 'cpt-flops', label: 'CPT, same FLOPs', settings: cpt(({ flopFactor }) => flopFactor) },
-  { name: 'cpt-35x', label: 'CPT, 35x the input tokens', settings: cpt(() => 35) },
+  {
+    name: 'cpt-35x',
+    label: 'CPT, 35x the input tokens',
+    slow: true,
+    short: true,
+    rateOf: 'cpt-flops',
+    settings: cpt(() => 35),
+  },
   {
     name: 'rlp-ema',
     label: 'RLP, EMA baseline',
@@ -109,9 +123,14 @@ export const ARMS: readonly Arm[] = [
   {
     name: 'rlp-frozen',
     label: 'RLP, frozen baseline',
+    short: true,
+    rateOf: 'rlp-ema',
     settings: ({ steps }) => ({ objective: 'rlp', baseline: 'frozen', steps, ...thinking }),
   },
 ];
+
+export const armsOf = ({ name }: Scale): readonly Arm[] =>
+  name === 'full' ? ALL_ARMS : ALL_ARMS.filter(({ slow }) => !slow);
 
 /** One choice of RLP changed, the others as in the arm with the EMA baseline. */
 export const ABLATIONS: readonly { name: string; label: string; settings: Record<string, unknown> }[] = [

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { createWriteStream, existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Job, type JobResult, readResult } from './job.ts';
@@ -17,7 +17,7 @@ export interface PoolOptions {
 
 /**
  * Runs jobs in processes of one thread each: matrices of a tiny model are too small to share among threads. Jobs that are
- * done already, with the same settings, are not run again.
+ * done already, with the same settings, are not run again; those with other settings are.
  */
 export async function runJobs(jobs: readonly Job[], options: PoolOptions): Promise<Map<string, JobResult>> {
   const results = new Map<string, JobResult>();
@@ -34,10 +34,13 @@ export async function runJobs(jobs: readonly Job[], options: PoolOptions): Promi
 }
 
 async function runInProcess(job: Job, folder: string): Promise<JobResult> {
+  const description = join(folder, 'job.json');
+  const text = `${JSON.stringify(job, null, 2)}\n`;
+  if (existsSync(description) && (await readFile(description, 'utf8')) !== text) await rm(folder, { recursive: true });
   const earlier = await readResult(folder);
   if (earlier !== undefined) return earlier;
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, 'job.json'), `${JSON.stringify(job, null, 2)}\n`);
+  await writeFile(description, text);
   const log = createWriteStream(join(folder, 'log.txt'), { flags: 'a' });
   await once(log, 'open');
   const child = spawn(process.execPath, ['--import', 'tsx', WORKER, folder], { stdio: ['ignore', log, log] });

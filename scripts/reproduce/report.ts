@@ -4,7 +4,7 @@ import { type Curve, lineChart } from './charts.ts';
 import type { Evaluation, FamilyScore } from './evaluate.ts';
 import { FAMILIES } from './families.ts';
 import type { JobResult } from './job.ts';
-import { ABLATIONS, ARMS, type Arm, type ArmContext, GROUP_SIZE, type Scale } from './plan.ts';
+import { ABLATIONS, type Arm, type ArmContext, armsOf, GROUP_SIZE, type Scale } from './plan.ts';
 import { type Estimate, estimate, isAbove } from './statistics.ts';
 import type { ThoughtSample } from './thoughts.ts';
 
@@ -61,7 +61,7 @@ function describe(findings: Findings): Section[] {
       title: 'RLP against next-token training, in small',
       text:
         `Written by \`npm run reproduce${scale.name === 'quick' ? ' -- --quick' : ''}\` on ${machine}, in ${minutes.toFixed(0)} minutes. ` +
-        `Every arm starts from the same base checkpoint (models/tiny-families) and reads the same raw text, without thoughts. ` +
+        `Every arm starts from the same base checkpoint (scripts/reproduce/base) and reads the same raw text, without thoughts. ` +
         `${scale.seeds.length} seeds an arm; ± is half of a 95% t interval over the seeds. Held out: ${scale.heldOut} questions a family. ` +
         `*Exact* is the probability that an answer sampled after a sampled thought is exact, in percent (chance: ` +
         `${FAMILIES.map(({ name, chance }) => `${name} ${100 * chance}`).join(', ')}); *direct* the same without a thought.`,
@@ -108,11 +108,11 @@ function describe(findings: Findings): Section[] {
   ];
 }
 
-/** Evaluations of an arm's seeds at a share of its steps. */
+/** Evaluations of an arm's seeds at a share of its steps; of an arm that does not run on, its last ones. */
 function at({ scale, results }: Findings, arm: Arm, part: number): Evaluation[] {
   return scale.seeds.map((seed) => {
     const curve = results.get(`arms/${arm.name}/${seed}`)?.curve ?? [];
-    const point = curve[Math.round(part * curve.length) - 1];
+    const point = arm.short ? curve.at(-1) : curve[Math.round(part * curve.length) - 1];
     if (point === undefined) throw new Error(`arm ${arm.name}, seed ${seed}: no evaluation at ${part} of its steps`);
     return point.evaluation;
   });
@@ -133,14 +133,14 @@ function armTable(findings: Findings, part: number): Table {
   return [
     ['arm', ...FAMILIES.flatMap(({ name }) => [`${name} exact`, `${name} direct`]), 'text, nats a token'],
     row('base', [findings.base]),
-    ...ARMS.map((arm) => row(arm.label, at(findings, arm, part))),
+    ...armsOf(findings.scale).map((arm) => row(arm.label, at(findings, arm, part))),
   ];
 }
 
 /** For each family: is RLP's interval above that of the other arm, below it, or do they overlap? */
 function claimTable(findings: Findings, part: number): Table {
-  const rlp = ARMS.filter(({ name }) => name === 'rlp-ema');
-  const others = ARMS.filter(({ name }) => name !== 'rlp-ema');
+  const rlp = armsOf(findings.scale).filter(({ name }) => name === 'rlp-ema');
+  const others = armsOf(findings.scale).filter(({ name }) => name !== 'rlp-ema');
   return [
     ['RLP (EMA) against', ...FAMILIES.map(({ name }) => name)],
     ...rlp.flatMap((arm) =>
@@ -160,17 +160,19 @@ function curves(findings: Findings, family: string, figure: keyof FamilyScore): 
   const { scale, base } = findings;
   const points = scale.stability * scale.points;
   const steps = scale.steps * scale.stability;
-  return ARMS.map((arm) => ({
-    label: arm.label,
-    points: [
-      { x: 0, y: base.families[family][figure], halfWidth: 0 },
-      ...Array.from({ length: points }, (_, i) => {
-        const part = (i + 1) / points;
-        const { mean, halfWidth } = of(at(findings, arm, part), family, figure);
-        return { x: part * steps, y: mean, halfWidth };
-      }),
-    ],
-  }));
+  return armsOf(findings.scale)
+    .filter(({ short }) => !short)
+    .map((arm) => ({
+      label: arm.label,
+      points: [
+        { x: 0, y: base.families[family][figure], halfWidth: 0 },
+        ...Array.from({ length: points }, (_, i) => {
+          const part = (i + 1) / points;
+          const { mean, halfWidth } = of(at(findings, arm, part), family, figure);
+          return { x: part * steps, y: mean, halfWidth };
+        }),
+      ],
+    }));
 }
 
 function thoughtTable({ thoughts }: Findings): Table {
@@ -191,7 +193,7 @@ function ablationTable(findings: Findings): Table {
       estimate(FAMILIES.map(({ name }) => of(evaluations, name, figure).mean)).mean.toFixed(1),
     ),
   ];
-  const rlp = ARMS.filter(({ name }) => name === 'rlp-ema');
+  const rlp = armsOf(findings.scale).filter(({ name }) => name === 'rlp-ema');
   return [
     ['', ...FAMILIES.map(({ name }) => `${name} exact`), 'tokens a thought'],
     ...rlp.map((arm) => row('as in the arm', at(findings, arm, 1 / scale.stability))),
@@ -204,10 +206,11 @@ function ablationTable(findings: Findings): Table {
   ];
 }
 
-function costTable({ scale, results }: Findings, rates: ReadonlyMap<string, number>): Table {
+function costTable(findings: Findings, rates: ReadonlyMap<string, number>): Table {
+  const { scale, results } = findings;
   return [
     ['arm', 'learning rate', 'million tokens', 'seconds (one thread)'],
-    ...ARMS.map(({ name, label }) => {
+    ...armsOf(findings.scale).map(({ name, label }) => {
       const runs = scale.seeds.flatMap((seed) => results.get(`arms/${name}/${seed}`) ?? []);
       const mean = (figure: 'tokens' | 'seconds') => estimate(runs.map((run) => run[figure])).mean;
       return [label, String(rates.get(name)), (mean('tokens') / 1e6).toFixed(2), mean('seconds').toFixed(0)];
