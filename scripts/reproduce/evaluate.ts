@@ -7,7 +7,7 @@ import { openModel } from '../../src/model-directory.ts';
 import type { RolloutRecord } from '../../src/records.ts';
 import { runRollout } from '../../src/rollout-run.ts';
 import { Value } from '../../src/runtime/index.ts';
-import { buildTreeBatch } from '../../src/tree-batch.ts';
+import { buildTreeBatch, type TreeDocument } from '../../src/tree-batch.ts';
 import { TreeModel } from '../../src/tree-model.ts';
 import type { RawDocument } from './families.ts';
 
@@ -15,8 +15,10 @@ import type { RawDocument } from './families.ts';
 export interface FamilyScore {
   /** Probability that an answer sampled after a sampled thought is exact; mean over questions and thoughts. */
   thinking: number;
-  /** Probability that an answer sampled without a thought is exact. */
+  /** Probability that an answer sampled without a thought is exact, given that no thought is opened. */
   direct: number;
+  /** Probability that the model opens a thought before the answer by itself. */
+  opens: number;
   /** log p(answer | thought) - log p(answer) under the same weights, nats. */
   gain: number;
   /** Mean tokens of a thought. */
@@ -58,19 +60,23 @@ export async function evaluate(model: string, options: EvaluationOptions): Promi
     const family = row.documentId.split('-')[0];
     families.set(family, [...(families.get(family) ?? []), row]);
   }
+  const documents = await readDocuments(model, options.data);
+  const opening = await openingProbabilities(model, documents, options);
   return {
-    families: Object.fromEntries([...families].map(([family, own]) => [family, familyScore(own)])),
-    textCrossEntropy: await textCrossEntropy(model, options),
+    families: Object.fromEntries([...families].map(([family, own]) => [family, familyScore(own, opening)])),
+    textCrossEntropy: await textCrossEntropy(model, documents, options),
   };
 }
 
 const sum = (values: Float32Array) => values.reduce((a, b) => a + b, 0);
 
-function familyScore(rows: readonly RolloutRecord[]): FamilyScore {
+function familyScore(rows: readonly RolloutRecord[], opening: ReadonlyMap<string, number>): FamilyScore {
   const mean = (figure: (row: RolloutRecord) => number) => rows.reduce((a, row) => a + figure(row), 0) / rows.length;
+  const opens = ({ documentId }: RolloutRecord) => opening.get(documentId) as number; // the same data
   return {
     thinking: mean((row) => Math.exp(sum(row.reasonedLogProbs))),
-    direct: mean((row) => Math.exp(sum(row.baselineLogProbs))),
+    direct: mean((row) => Math.exp(sum(row.baselineLogProbs)) / (1 - opens(row))),
+    opens: mean(opens),
     gain: mean((row) => row.reward),
     thoughtTokens: mean((row) => row.thoughtTokens.length),
     unclosed: mean((row) => (row.finishReason === 'closed' ? 0 : 1)),
@@ -79,30 +85,66 @@ function familyScore(rows: readonly RolloutRecord[]): FamilyScore {
 
 const PADDED_TOKENS = 8192;
 
-async function textCrossEntropy(directory: string, { data, threads }: EvaluationOptions): Promise<number> {
-  const model = await openModel(directory);
+interface Document {
+  id: string;
+  tokens: Int32Array;
+  /** Index of the token before the answer. */
+  question: number;
+}
+
+async function readDocuments(directory: string, data: string): Promise<Document[]> {
   const tokenizer = await loadTokenizer(directory);
   const lines = (await readFile(data, 'utf8')).trimEnd().split('\n');
-  const documents = lines.map((line, row) => {
-    const { id, text } = JSON.parse(line) as RawDocument; // written by this experiment
-    const { tokens } = tokenizeDocument({ id, text, source: { file: data, row } }, tokenizer);
-    const losses = Array.from({ length: tokens.length - 1 }, (_, i) => ({
-      token: i,
-      target: tokens[i + 1],
-      nllWeight: 1,
-    }));
-    return { trunk: tokens, losses, branches: [] };
+  return lines.map((line, row) => {
+    const { id, text, positions } = JSON.parse(line) as RawDocument; // written by this experiment
+    const document = tokenizeDocument({ id, text, positions, source: { file: data, row } }, tokenizer);
+    return { id, tokens: document.tokens, question: (document.listedPositions?.[0] ?? 0) - 1 };
   });
+}
+
+/** Probability of the opening delimiter right before each document's answer. */
+async function openingProbabilities(directory: string, documents: readonly Document[], options: EvaluationOptions) {
+  const target = (await loadTokenizer(directory)).thinkTokens().open[0];
+  const logProbs = await score(
+    directory,
+    documents.map(({ tokens, question }) => ({ trunk: tokens, losses: [{ token: question, target, nllWeight: 1 }] })),
+    options,
+  );
+  return new Map(documents.map(({ id }, i) => [id, Math.exp(logProbs[i])]));
+}
+
+async function textCrossEntropy(directory: string, documents: readonly Document[], options: EvaluationOptions) {
+  const logProbs = await score(
+    directory,
+    documents.map(({ tokens }) => ({
+      trunk: tokens,
+      losses: Array.from({ length: tokens.length - 1 }, (_, i) => ({ token: i, target: tokens[i + 1], nllWeight: 1 })),
+    })),
+    options,
+  );
+  return -logProbs.reduce((a, b) => a + b, 0) / logProbs.length;
+}
+
+/** log-probs of the loss rows of all documents, in their order. */
+async function score(
+  directory: string,
+  documents: readonly Omit<TreeDocument, 'branches'>[],
+  { threads }: EvaluationOptions,
+): Promise<number[]> {
+  const model = await openModel(directory);
   using tree = await TreeModel.create(model.trainingArtifacts.evalModel, { intraOpThreads: threads });
   const weights = [...(await model.loadWeights())].map(
     ([name, { shape, data: values }]) => [name, Value.from('float32', shape, values)] as const,
   );
   try {
-    let loss = 0;
-    for (const batch of microBatches(documents, PADDED_TOKENS)) {
-      loss += (await tree.run(buildTreeBatch(batch), new Map(weights))).loss;
+    const logProbs: number[] = [];
+    for (const batch of microBatches(
+      documents.map((document) => ({ ...document, branches: [] })),
+      PADDED_TOKENS,
+    )) {
+      logProbs.push(...(await tree.run(buildTreeBatch(batch), new Map(weights))).logProbs);
     }
-    return loss / documents.reduce((tokens, { losses }) => tokens + losses.length, 0);
+    return logProbs;
   } finally {
     for (const [, value] of weights) value.dispose();
   }

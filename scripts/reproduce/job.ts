@@ -29,8 +29,10 @@ export interface JobResult {
   curve: { step: number; evaluation: Evaluation }[];
   /** Checkpoint folder of the last step. */
   checkpoint: string;
-  /** Tokens that went through the training graph, and seconds of the training loop. */
-  tokens: number;
+  /** Tokens that went through the training graph, the first pass over a shared prefix only. */
+  trainedTokens: number;
+  sampledTokens: number;
+  /** Of the training loop: the median step, times the steps, so that a pause of the machine does not count. */
   seconds: number;
 }
 
@@ -64,10 +66,16 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
   }
   curve.sort((a, b) => a.step - b.step);
 
-  const rows = (await readMetrics(run)).filter(({ loss }) => loss !== undefined);
-  const seconds = rows.reduce((sum, row) => sum + Number(row.step_time), 0);
-  const tokens = Number(rows.at(-1)?.num_tokens); // of all steps so far
-  const result = { name: job.name, curve, checkpoint, tokens, seconds };
+  const steps = (await readMetrics(run)).filter(({ loss }) => loss !== undefined);
+  const stepTimes = steps.map(({ step_time }) => Number(step_time)).sort((a, b) => a - b);
+  const thoughts = (config.documentsPerStep ?? 0) * config.positions * config.groupSize;
+  const lengths = steps.map((row) => Number(row['completions/mean_length'] ?? 0));
+  const result: JobResult = {
+    ...{ name: job.name, curve, checkpoint },
+    trainedTokens: Number(steps.at(-1)?.num_tokens), // of all steps so far
+    sampledTokens: lengths.reduce((sum, length) => sum + length * thoughts, 0),
+    seconds: stepTimes[stepTimes.length >> 1] * steps.length,
+  };
   await writeJson(resultPath(folder), result);
   return result;
 }

@@ -15,28 +15,39 @@ export interface Scale {
   /** Evaluations within `steps`. */
   points: number;
   ablationSeeds: readonly number[];
+  stabilitySeeds: readonly number[];
+  postTraining: PostTraining;
+}
+
+/** The same for every checkpoint that it is done to: SFT on right thoughts, then RLVR on the answers alone. */
+export interface PostTraining {
+  sftSteps: number;
+  rlvrSteps: number;
 }
 
 export const FULL: Scale = {
   name: 'full',
   seeds: [1, 2, 3, 4, 5],
-  steps: 100,
+  steps: 40,
   stability: 10,
   heldOut: 96,
   documents: 4000,
   learningRates: [3e-5, 1e-4, 3e-4],
   points: 1,
   ablationSeeds: [1, 2],
+  stabilitySeeds: [1],
+  postTraining: { sftSteps: 20, rlvrSteps: 30 },
 };
 
 export const QUICK: Scale = {
   ...FULL,
   name: 'quick',
-  steps: 40,
   stability: 1,
   heldOut: 64,
   learningRates: [1e-4],
   ablationSeeds: [],
+  stabilitySeeds: [],
+  postTraining: { sftSteps: 20, rlvrSteps: 15 },
 };
 
 /** Documents a step, thoughts a position, tokens a thought: the same for every arm that thinks. */
@@ -52,10 +63,24 @@ export interface Arm {
   slow?: true;
   /** Ends at the comparison, without running on. */
   short?: true;
+  /** Is post-trained too. */
+  postTrained?: true;
   /** Takes the learning rate that this arm chose instead of a sweep of its own. */
   rateOf?: string;
+  /** What it reads: raw documents, if nothing else is said. */
+  data?: keyof TrainingData;
   /** Settings of `rlp-ort train`. */
   settings: (context: ArmContext) => Record<string, unknown>;
+}
+
+/** Files of one JSON object a line. */
+export interface TrainingData {
+  /** Raw documents. */
+  train: string;
+  /** The same, split into the text before the answer, and the answer. */
+  answers: string;
+  /** Other questions, with right thoughts and with answers. */
+  postTraining: string;
 }
 
 export interface ArmContext {
@@ -66,6 +91,8 @@ export interface ArmContext {
   /** FLOP-matched tokens over input tokens. */
   flopFactor: number;
   maxThoughtTokens: number;
+  /** Of the model. */
+  parameters: number;
 }
 
 /**
@@ -73,10 +100,23 @@ export interface ArmContext {
  * tokens of CPT = thoughts * thought length * documents * steps + input tokens.
  * @param meanTokens of a document
  */
-export function armContext({ steps }: Scale, meanTokens: number): ArmContext {
+export function armContext({ steps }: Scale, meanTokens: number, parameters: number): ArmContext {
   const tokensPerStep = DOCUMENTS_PER_STEP * meanTokens;
   const flopFactor = (GROUP_SIZE * MAX_THOUGHT_TOKENS * DOCUMENTS_PER_STEP + tokensPerStep) / tokensPerStep;
-  return { steps, tokensPerStep, flopFactor, maxThoughtTokens: MAX_THOUGHT_TOKENS };
+  return { steps, tokensPerStep, flopFactor, maxThoughtTokens: MAX_THOUGHT_TOKENS, parameters };
+}
+
+/**
+ * FLOPs of a run as they are usually counted: 2 a parameter and token forward, 4 backward, attention left out. An arm that
+ * thinks reads its text twice more forward: before it samples, and for the baseline.
+ */
+export function flopsOf(
+  { trainedTokens, sampledTokens }: { trainedTokens: number; sampledTokens: number },
+  steps: number,
+  { parameters, tokensPerStep }: ArmContext,
+): number {
+  const forwardOnly = sampledTokens > 0 ? sampledTokens + 2 * tokensPerStep * steps : 0;
+  return parameters * (6 * trainedTokens + 2 * forwardOnly);
 }
 
 const thinking = {
@@ -98,51 +138,91 @@ const cpt = (factor: (context: ArmContext) => number) => (context: ArmContext) =
   steps: Math.round(context.steps * factor(context)),
 });
 
+/** RLP as the main arm has it. */
+const rlp = (options: Record<string, unknown>) => (context: ArmContext) => ({
+  ...{ objective: 'rlp', steps: context.steps, ...thinking, ...options },
+});
+
+const supervised = { objective: 'sft', schedule: 'constant', documentsPerStep: DOCUMENTS_PER_STEP };
+
 /** The arms of the full experiment. */
 const ALL_ARMS: readonly Arm[] = [
-  { name: 'cpt', label: 'CPT, same input tokens', settings: cpt(() => 1) },
-  { name: 'cpt-flops', label: 'CPT, same FLOPs', settings: cpt(({ flopFactor }) => flopFactor) },
+  { name: 'cpt', label: 'CPT, same input tokens', postTrained: true, settings: cpt(() => 1) },
+  { name: 'cpt-flops', label: 'CPT, same FLOPs', postTrained: true, settings: cpt(({ flopFactor }) => flopFactor) },
   {
-    name: 'cpt-35x',
-    label: 'CPT, 35x the input tokens',
-    slow: true,
-    short: true,
-    rateOf: 'cpt-flops',
+    ...{ name: 'cpt-35x', label: 'CPT, 35x the input tokens', slow: true, short: true, rateOf: 'cpt-flops' },
     settings: cpt(() => 35),
   },
   {
-    name: 'rlp-ema',
-    label: 'RLP, EMA baseline',
-    settings: ({ steps }) => ({ objective: 'rlp', baseline: 'ema', steps, ...thinking }),
+    ...{ name: 'cpt-answers', label: 'next-token training on the answers alone', short: true, data: 'answers' },
+    settings: ({ steps }) => ({ ...supervised, steps }),
+  },
+  { name: 'rlp-ema', label: 'RLP, EMA baseline', postTrained: true, settings: rlp({ baseline: 'ema' }) },
+  {
+    ...{ name: 'rlp-frozen', label: 'RLP, frozen baseline', short: true, rateOf: 'rlp-ema' },
+    settings: rlp({ baseline: 'frozen' }),
   },
   {
-    name: 'best-of-group',
-    label: 'next-token training on the best of G own thoughts',
-    settings: ({ steps }) => ({ objective: 'rlp', thoughtLoss: 'best-of-group', steps, ...thinking }),
+    ...{ name: 'rlp-uniform', label: 'RLP, EMA baseline, one uniform position a document', rateOf: 'rlp-ema' },
+    settings: rlp({ baseline: 'ema', positionStrategy: 'uniform' }),
   },
   {
-    name: 'rlp-frozen',
-    label: 'RLP, frozen baseline',
-    short: true,
-    rateOf: 'rlp-ema',
-    settings: ({ steps }) => ({ objective: 'rlp', baseline: 'frozen', steps, ...thinking }),
+    ...{ name: 'best-of-group', label: 'next-token training on the best of G own thoughts' },
+    settings: rlp({ thoughtLoss: 'best-of-group' }),
   },
 ];
 
 export const armsOf = ({ name }: Scale): readonly Arm[] =>
   name === 'full' ? ALL_ARMS : ALL_ARMS.filter(({ slow }) => !slow);
 
-/** One choice of RLP changed, the others as in the arm with the EMA baseline. */
-export const ABLATIONS: readonly { name: string; label: string; settings: Record<string, unknown> }[] = [
+/** Something of RLP changed, the rest as in the arm with the EMA baseline. */
+export interface Variant {
+  name: string;
+  label: string;
+  settings: Record<string, unknown>;
+}
+
+/** Choices of the method, compared after `steps`. */
+export const ABLATIONS: readonly Variant[] = [
   ...[2, 4, 16].map((groupSize) => ({
-    name: `group-${groupSize}`,
-    label: `G = ${groupSize}`,
-    settings: { groupSize },
+    ...{ name: `group-${groupSize}`, label: `G = ${groupSize}`, settings: { groupSize } },
   })),
   ...[3, 5, 20].map((maxThoughtTokens) => ({
     name: `length-${maxThoughtTokens}`,
     label: `at most ${maxThoughtTokens} tokens a thought`,
     settings: { maxThoughtTokens },
   })),
+  ...[0.01, 0.1].map((klCoefficient) => ({
+    name: `kl-${klCoefficient}`,
+    label: `KL to the start, ${klCoefficient}`,
+    settings: { klCoefficient },
+  })),
   ...[0.9, 0.99].map((emaDecay) => ({ name: `tau-${emaDecay}`, label: `tau = ${emaDecay}`, settings: { emaDecay } })),
+];
+
+/** Settings that may hold or collapse, run for ten times `steps`. */
+export const STABILITY: readonly Variant[] = [
+  ...[1e-4, 3e-4, 1e-3].map((learningRate) => ({
+    ...{ name: `rate-${learningRate}`, label: `learning rate ${learningRate}`, settings: { learningRate } },
+  })),
+  {
+    ...{ name: 'kl', label: 'learning rate 0.001, KL to the start 0.1' },
+    settings: { learningRate: 1e-3, klCoefficient: 0.1 },
+  },
+  {
+    ...{ name: 'next-token', label: 'learning rate 0.001, next-token loss on the document 0.1' },
+    settings: { learningRate: 1e-3, nextTokenCoefficient: 0.1 },
+  },
+];
+
+/** What post-training does, one after the other, each from what the one before it made. */
+export const POST_TRAINING_STAGES: readonly {
+  name: string;
+  settings: (options: PostTraining) => Record<string, unknown>;
+}[] = [
+  { name: 'sft', settings: ({ sftSteps }) => ({ ...supervised, steps: sftSteps, learningRate: 1e-4 }) },
+  {
+    name: 'rlvr',
+    settings: ({ rlvrSteps }) => ({ ...thinking, objective: 'grpo', steps: rlvrSteps, learningRate: 1e-4 }),
+  },
 ];

@@ -4,8 +4,18 @@ import { type Curve, lineChart } from './charts.ts';
 import type { Evaluation, FamilyScore } from './evaluate.ts';
 import { FAMILIES } from './families.ts';
 import type { JobResult } from './job.ts';
-import { ABLATIONS, type Arm, type ArmContext, armsOf, GROUP_SIZE, type Scale } from './plan.ts';
-import { type Estimate, estimate, isAbove } from './statistics.ts';
+import {
+  ABLATIONS,
+  type Arm,
+  type ArmContext,
+  armsOf,
+  flopsOf,
+  GROUP_SIZE,
+  POST_TRAINING_STAGES,
+  type Scale,
+  STABILITY,
+} from './plan.ts';
+import { type Estimate, estimate, verdict } from './statistics.ts';
 import type { ThoughtSample } from './thoughts.ts';
 
 /** Everything the report shows. */
@@ -15,7 +25,7 @@ export interface Findings {
   base: Evaluation;
   /** Learning rate that each arm chose, by its name. */
   rates: ReadonlyMap<string, number>;
-  /** Results by job name: arms/ARM/SEED, ablations/NAME/SEED, sweep/ARM/RATE. */
+  /** Results by job name: sweep/ARM/RATE, arms/ARM/SEED, post-training/STAGE/ARM/SEED, ablations/NAME/SEED, stability/NAME/SEED. */
   results: ReadonlyMap<string, JobResult>;
   thoughts: readonly ThoughtSample[];
   /** The machine in words, and how long it took. */
@@ -50,7 +60,7 @@ const nats = ({ mean, halfWidth }: Estimate) =>
   `${mean.toFixed(3)}${Number.isNaN(halfWidth) ? '' : ` ± ${halfWidth.toFixed(3)}`}`;
 
 function describe(findings: Findings): Section[] {
-  const { scale, context, rates, machine, minutes } = findings;
+  const { scale, context, machine, minutes } = findings;
   const end = scale.steps * scale.stability;
   const compared: [title: string, part: number][] = [
     [`After ${scale.steps} steps`, 1 / scale.stability],
@@ -61,24 +71,27 @@ function describe(findings: Findings): Section[] {
       title: 'RLP against next-token training, in small',
       text:
         `Written by \`npm run reproduce${scale.name === 'quick' ? ' -- --quick' : ''}\` on ${machine}, in ${minutes.toFixed(0)} minutes. ` +
-        `Every arm starts from the same base checkpoint (scripts/reproduce/base) and reads the same raw text, without thoughts. ` +
-        `${scale.seeds.length} seeds an arm; ± is half of a 95% t interval over the seeds. Held out: ${scale.heldOut} questions a family. ` +
-        `*Exact* is the probability that an answer sampled after a sampled thought is exact, in percent (chance: ` +
-        `${FAMILIES.map(({ name, chance }) => `${name} ${100 * chance}`).join(', ')}); *direct* the same without a thought.`,
+        `Every arm starts from the same base checkpoint (scripts/reproduce/base, ${(context.parameters / 1e6).toFixed(2)} million parameters) and ` +
+        `reads the same raw text, without thoughts. ${scale.seeds.length} seeds an arm, fixed in advance; ± is half of a 95% t interval over ` +
+        `the seeds. Held out: ${scale.heldOut} questions a family, in no training text. ` +
+        `*With a thought* is the probability, in percent, that an answer sampled after a sampled thought is exact; *without* that of an ` +
+        'answer sampled at once, given that no thought is opened. Chance: ' +
+        `${FAMILIES.map(({ name, chance }) => `${name} ${100 * chance}`).join(', ')}.`,
     },
     {
       title: 'The text',
       table: [['family', 'what it is'], ...FAMILIES.map(({ name, description }) => [name, description])],
     },
     ...compared.flatMap(([title, part]) => [
-      { title, table: armTable(findings, part) },
-      { title: `${title}: what the paper claims`, table: claimTable(findings, part) },
+      { title: `${title}: exact with a thought`, table: thinkingTable(findings, part) },
+      { title: `${title}: exact without a thought, and the text`, table: directTable(findings, part) },
+      { title: `${title}: RLP against the others, with a thought`, table: claimTable(findings, part) },
     ]),
     {
       title: 'Over the steps',
       text: `Exact answers with a thought. x is the share of an arm's steps; RLP takes ${end}.`,
       charts: FAMILIES.map(({ name }) =>
-        lineChart(curves(findings, name, 'thinking'), {
+        lineChart(curves(findings, name), {
           title: `${name}: exact with a thought`,
           xName: `steps of RLP (others: same share of theirs)`,
           yName: 'probability',
@@ -86,18 +99,20 @@ function describe(findings: Findings): Section[] {
         }),
       ),
     },
+    postTrainingSection(findings),
     { title: 'Thoughts before and after', table: thoughtTable(findings) },
     ...(scale.ablationSeeds.length > 0
       ? [{ title: `Choices of RLP, after ${scale.steps} steps`, table: ablationTable(findings) }]
       : []),
+    ...(scale.stabilitySeeds.length > 0 ? [stabilitySection(findings)] : []),
+    costSection(findings),
     {
-      title: 'Cost and learning rates',
+      title: 'What is fair and what is not',
       text:
-        `Learning rates were chosen for each arm among ${scale.learningRates.join(', ')} with one seed, on other held-out questions: the best ` +
-        `mean over the families of the better of exact and direct. FLOPs are matched by the paper's formula, which gives ` +
-        `${context.flopFactor.toFixed(2)} times the input tokens here (G = ${GROUP_SIZE}, thoughts of at most ${context.maxThoughtTokens} tokens). ` +
-        'Tokens are those that went through the training graph, thoughts and a shared prefix counted once.',
-      table: costTable(findings, rates),
+        "RLP's positions are those of the answers where nothing else is said: it is told where thinking may pay, and plain next-token " +
+        'training is not. Two arms show what that is worth: RLP at one uniform position a document, as in the paper, and next-token ' +
+        'training on the answers alone. The base model has seen thoughts of mixed quality before four of five answers; of the family ' +
+        'words it did not learn them, so there RLP has nothing to strengthen.',
     },
     {
       title: "The paper's figures",
@@ -120,18 +135,34 @@ function at({ scale, results }: Findings, arm: Arm, part: number): Evaluation[] 
 
 const of = (evaluations: readonly Evaluation[], family: string, figure: keyof FamilyScore): Estimate =>
   estimate(evaluations.map(({ families }) => families[family][figure]));
+/** Mean over the families, an estimate over the seeds. */
+const overall = (evaluations: readonly Evaluation[], figure: keyof FamilyScore): Estimate =>
+  estimate(evaluations.map(({ families }) => mean(FAMILIES.map(({ name }) => families[name][figure]))));
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
-function armTable(findings: Findings, part: number): Table {
+const exactRow = (label: string, evaluations: readonly Evaluation[], figure: 'thinking' | 'direct') => [
+  label,
+  ...FAMILIES.map(({ name }) => percent(of(evaluations, name, figure))),
+  percent(overall(evaluations, figure)),
+];
+const FAMILY_HEADING = [...FAMILIES.map(({ name }) => name), 'mean'];
+
+function thinkingTable(findings: Findings, part: number): Table {
+  return [
+    ['arm', ...FAMILY_HEADING],
+    exactRow('base', [findings.base], 'thinking'),
+    ...armsOf(findings.scale).map((arm) => exactRow(arm.label, at(findings, arm, part), 'thinking')),
+  ];
+}
+
+function directTable(findings: Findings, part: number): Table {
   const row = (label: string, evaluations: readonly Evaluation[]) => [
-    label,
-    ...FAMILIES.flatMap(({ name }) => [
-      percent(of(evaluations, name, 'thinking')),
-      percent(of(evaluations, name, 'direct')),
-    ]),
+    ...exactRow(label, evaluations, 'direct'),
+    percent(overall(evaluations, 'opens')),
     nats(estimate(evaluations.map(({ textCrossEntropy }) => textCrossEntropy))),
   ];
   return [
-    ['arm', ...FAMILIES.flatMap(({ name }) => [`${name} exact`, `${name} direct`]), 'text, nats a token'],
+    ['arm', ...FAMILY_HEADING, 'opens a thought by itself', 'text, nats a token'],
     row('base', [findings.base]),
     ...armsOf(findings.scale).map((arm) => row(arm.label, at(findings, arm, part))),
   ];
@@ -139,24 +170,59 @@ function armTable(findings: Findings, part: number): Table {
 
 /** For each family: is RLP's interval above that of the other arm, below it, or do they overlap? */
 function claimTable(findings: Findings, part: number): Table {
-  const rlp = armsOf(findings.scale).filter(({ name }) => name === 'rlp-ema');
-  const others = armsOf(findings.scale).filter(({ name }) => name !== 'rlp-ema');
+  const arms = armsOf(findings.scale);
+  const rlp = at(findings, arms.find(({ name }) => name === RLP) as Arm, part);
   return [
     ['RLP (EMA) against', ...FAMILIES.map(({ name }) => name)],
-    ...rlp.flatMap((arm) =>
-      others.map((other) => [
-        other.label,
-        ...FAMILIES.map(({ name }) => {
-          const [ours, theirs] = [arm, other].map((one) => of(at(findings, one, part), name, 'thinking'));
-          const verdict = isAbove(ours, theirs) ? 'above' : isAbove(theirs, ours) ? 'below' : 'overlap';
-          return `${verdict} (${percent(ours)} : ${percent(theirs)})`;
-        }),
-      ]),
-    ),
+    ...arms
+      .filter(({ name }) => name !== RLP)
+      .map((other) => [other.label, ...FAMILIES.map(({ name }) => against(rlp, at(findings, other, part), name))]),
   ];
 }
 
-function curves(findings: Findings, family: string, figure: keyof FamilyScore): Curve[] {
+function against(ours: readonly Evaluation[], theirs: readonly Evaluation[], family: string): string {
+  const [a, b] = [ours, theirs].map((one) => of(one, family, 'thinking'));
+  return `${verdict(a, b)} (${percent(a)} : ${percent(b)})`;
+}
+
+const RLP = 'rlp-ema';
+
+/** The last evaluations of the seeds of something: jobs FOLDER/SEED. */
+const lastOf = ({ results }: Findings, folder: string, seeds: readonly number[]): Evaluation[] =>
+  seeds.flatMap((seed) => results.get(`${folder}/${seed}`)?.curve.at(-1)?.evaluation ?? []);
+
+function postTrainingSection(findings: Findings): Section {
+  const { scale } = findings;
+  const { sftSteps, rlvrSteps } = scale.postTraining;
+  const started = [{ name: 'base', label: 'base' }, ...armsOf(scale).filter(({ postTrained }) => postTrained)];
+  const after = (stage: string, name: string) => lastOf(findings, `post-training/${stage}/${name}`, scale.seeds);
+  const last = POST_TRAINING_STAGES[POST_TRAINING_STAGES.length - 1].name;
+  return {
+    title: 'After the same post-training: exact with a thought',
+    text:
+      `From the last checkpoint of each arm: ${sftSteps} steps of SFT on other questions with right thoughts, then ${rlvrSteps} steps of RLVR ` +
+      '(GRPO, reward 1 for the exact answer), with the same settings for all.',
+    table: [
+      ['start', 'stage', ...FAMILY_HEADING],
+      ...POST_TRAINING_STAGES.flatMap(({ name: stage }) =>
+        started.map(({ name, label }) => {
+          const [first, ...cells] = exactRow(label, after(stage, name), 'thinking');
+          return [first, stage.toUpperCase(), ...cells];
+        }),
+      ),
+      ...started
+        .filter(({ name }) => name !== RLP)
+        .map(({ name, label }) => [
+          `RLP (EMA) against ${label}`,
+          last.toUpperCase(),
+          ...FAMILIES.map((family) => against(after(last, RLP), after(last, name), family.name)),
+          '',
+        ]),
+    ],
+  };
+}
+
+function curves(findings: Findings, family: string): Curve[] {
   const { scale, base } = findings;
   const points = scale.stability * scale.points;
   const steps = scale.steps * scale.stability;
@@ -165,11 +231,11 @@ function curves(findings: Findings, family: string, figure: keyof FamilyScore): 
     .map((arm) => ({
       label: arm.label,
       points: [
-        { x: 0, y: base.families[family][figure], halfWidth: 0 },
+        { x: 0, y: base.families[family].thinking, halfWidth: 0 },
         ...Array.from({ length: points }, (_, i) => {
           const part = (i + 1) / points;
-          const { mean, halfWidth } = of(at(findings, arm, part), family, figure);
-          return { x: part * steps, y: mean, halfWidth };
+          const { mean: y, halfWidth } = of(at(findings, arm, part), family, 'thinking');
+          return { x: part * steps, y, halfWidth };
         }),
       ],
     }));
@@ -185,37 +251,80 @@ function thoughtTable({ thoughts }: Findings): Table {
 }
 
 function ablationTable(findings: Findings): Table {
-  const { scale, results } = findings;
+  const { scale } = findings;
   const row = (label: string, evaluations: readonly Evaluation[]) => [
-    label,
-    ...FAMILIES.map(({ name }) => percent(of(evaluations, name, 'thinking'))),
-    ...['thoughtTokens' as const].map((figure) =>
-      estimate(FAMILIES.map(({ name }) => of(evaluations, name, figure).mean)).mean.toFixed(1),
-    ),
+    ...exactRow(label, evaluations, 'thinking'),
+    overall(evaluations, 'thoughtTokens').mean.toFixed(1),
   ];
-  const rlp = armsOf(findings.scale).filter(({ name }) => name === 'rlp-ema');
+  const rlp = armsOf(scale).find(({ name }) => name === RLP) as Arm;
   return [
-    ['', ...FAMILIES.map(({ name }) => `${name} exact`), 'tokens a thought'],
-    ...rlp.map((arm) => row('as in the arm', at(findings, arm, 1 / scale.stability))),
-    ...ABLATIONS.map(({ name, label }) =>
-      row(
-        label,
-        scale.ablationSeeds.flatMap((seed) => results.get(`ablations/${name}/${seed}`)?.curve.at(-1)?.evaluation ?? []),
-      ),
-    ),
+    ['', ...FAMILY_HEADING, 'tokens a thought'],
+    row('as in the arm', at(findings, rlp, 1 / scale.stability)),
+    ...ABLATIONS.map(({ name, label }) => row(label, lastOf(findings, `ablations/${name}`, scale.ablationSeeds))),
   ];
 }
 
-function costTable(findings: Findings, rates: ReadonlyMap<string, number>): Table {
-  const { scale, results } = findings;
-  return [
-    ['arm', 'learning rate', 'million tokens', 'seconds (one thread)'],
-    ...armsOf(findings.scale).map(({ name, label }) => {
-      const runs = scale.seeds.flatMap((seed) => results.get(`arms/${name}/${seed}`) ?? []);
-      const mean = (figure: 'tokens' | 'seconds') => estimate(runs.map((run) => run[figure])).mean;
-      return [label, String(rates.get(name)), (mean('tokens') / 1e6).toFixed(2), mean('seconds').toFixed(0)];
+/** Below its best by more than this, a setting has collapsed: the mean exact share over the families. */
+const COLLAPSE = 0.05;
+
+function stabilitySection(findings: Findings): Section {
+  const { scale, base, results } = findings;
+  const mean = (evaluation: Evaluation) => overall([evaluation], 'thinking').mean;
+  const rows = STABILITY.flatMap(({ name, label }) =>
+    scale.stabilitySeeds.map((seed) => {
+      const evaluations = (results.get(`stability/${name}/${seed}`)?.curve ?? []).map(({ evaluation }) => evaluation);
+      const best = Math.max(...evaluations.map(mean));
+      const last = evaluations[evaluations.length - 1];
+      return [
+        label,
+        ...[best, mean(last)].map((share) => (100 * share).toFixed(1)),
+        last.textCrossEntropy.toFixed(3),
+        best - mean(last) > COLLAPSE ? 'collapses' : 'holds',
+      ];
     }),
-  ];
+  );
+  return {
+    title: `What holds for ${scale.steps * scale.stability} steps`,
+    text:
+      'Mean over the families of exact answers with a thought, percent: the best of ten evaluations, and the last. A setting ' +
+      `*collapses* here if it ends more than ${100 * COLLAPSE} points below its best.`,
+    table: [
+      ['RLP with', 'best', 'last', 'text, nats a token', ''],
+      ['(base)', (100 * mean(base)).toFixed(1), '', base.textCrossEntropy.toFixed(3), ''],
+      ...rows,
+    ],
+  };
+}
+
+function costSection({ scale, context, rates, results }: Findings): Section {
+  return {
+    title: 'Cost and learning rates',
+    text:
+      (scale.learningRates.length > 1
+        ? `Learning rates were chosen for each arm among ${scale.learningRates.join(', ')} with one seed, by other held-out questions at the end ` +
+          'of all its steps: the best mean over the families of the better of with and without a thought. '
+        : 'The learning rate is the same for all arms here; the full experiment chooses one for each. ') +
+      `*Same FLOPs* is the paper's formula, which gives ` +
+      `${context.flopFactor.toFixed(2)} times the input tokens here (G = ${GROUP_SIZE}, thoughts of at most ${context.maxThoughtTokens} tokens). ` +
+      'FLOPs below are counted from what was run: 2 a parameter and token forward, 4 backward. Trained tokens count a shared prefix once. ' +
+      'Seconds are of the training loop: the median step times the steps.',
+    table: [
+      ['arm', 'learning rate', 'steps', 'thousand tokens trained', 'sampled', 'TFLOP', 'seconds (one thread)'],
+      ...armsOf(scale).map((arm) => {
+        const runs = scale.seeds.flatMap((seed) => results.get(`arms/${arm.name}/${seed}`) ?? []);
+        const steps = runs[0]?.curve.at(-1)?.step ?? 0;
+        const figure = (of: (run: JobResult) => number, unit: number, digits: number) =>
+          (mean(runs.map(of)) / unit).toFixed(digits);
+        return [
+          ...[arm.label, String(rates.get(arm.name)), String(steps)],
+          figure((run) => run.trainedTokens, 1e3, 0),
+          figure((run) => run.sampledTokens, 1e3, 0),
+          figure((run) => flopsOf(run, steps, context), 1e12, 2),
+          figure((run) => run.seconds, 1, 0),
+        ];
+      }),
+    ],
+  };
 }
 
 function markdown(sections: readonly Section[]): string {

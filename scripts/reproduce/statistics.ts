@@ -19,3 +19,7 @@ export function estimate(values: readonly number[]): Estimate {
 
 /** True if all of a's interval is above all of b's. */
 export const isAbove = (a: Estimate, b: Estimate): boolean => a.mean - a.halfWidth > b.mean + b.halfWidth;
+
+/** a against b, by their intervals. */
+export const verdict = (a: Estimate, b: Estimate): 'above' | 'below' | 'overlap' =>
+  isAbove(a, b) ? 'above' : isAbove(b, a) ? 'below' : 'overlap';
