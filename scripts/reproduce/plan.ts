@@ -195,7 +195,7 @@ export const ABLATIONS: readonly Variant[] = [
   ...[0.01, 0.1].map((klCoefficient) => ({
     name: `kl-${klCoefficient}`,
     label: `KL to the start, ${klCoefficient}`,
-    settings: { klCoefficient },
+    settings: { klCoefficient, baseline: 'frozen' },
   })),
   ...[0.9, 0.99].map((emaDecay) => ({ name: `tau-${emaDecay}`, label: `tau = ${emaDecay}`, settings: { emaDecay } })),
 ];
@@ -207,7 +207,7 @@ export const STABILITY: readonly Variant[] = [
   })),
   {
     ...{ name: 'kl', label: 'learning rate 0.001, KL to the start 0.1' },
-    settings: { learningRate: 1e-3, klCoefficient: 0.1 },
+    settings: { learningRate: 1e-3, klCoefficient: 0.1, baseline: 'frozen' },
   },
   {
     ...{ name: 'next-token', label: 'learning rate 0.001, next-token loss on the document 0.1' },
