@@ -1,7 +1,22 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { lineChart } from '../../scripts/reproduce/charts.ts';
+import type { Evaluation } from '../../scripts/reproduce/evaluate.ts';
 import { baseDocuments, FAMILIES, type Family, rawDocuments, splitOf } from '../../scripts/reproduce/families.ts';
-import { estimate, isAbove } from '../../scripts/reproduce/statistics.ts';
+import type { JobResult } from '../../scripts/reproduce/job.ts';
+import {
+  ABLATIONS,
+  armContext,
+  armsOf,
+  FULL,
+  flopsOf,
+  POST_TRAINING_STAGES,
+  STABILITY,
+} from '../../scripts/reproduce/plan.ts';
+import { writeReport } from '../../scripts/reproduce/report.ts';
+import { estimate, isAbove, verdict } from '../../scripts/reproduce/statistics.ts';
 import { Random } from '../../src/random.ts';
 
 /** The answers again, read from the text alone. */
@@ -79,6 +94,105 @@ describe('estimates', () => {
     expect(isAbove(of(2, 0.4), of(1, 0.5))).toBe(true);
     expect(isAbove(of(2, 0.5), of(1, 0.5))).toBe(false);
     expect(isAbove(of(2, Number.NaN), of(1, 0.1))).toBe(false);
+    expect(verdict(of(2, 0.4), of(1, 0.5))).toBe('above');
+    expect(verdict(of(1, 0.5), of(2, 0.4))).toBe('below');
+    expect(verdict(of(2, 0.5), of(1, 0.5))).toBe('overlap');
+  });
+});
+
+describe('compute', () => {
+  const context = armContext(FULL, 20, 1000);
+
+  it("is matched by the paper's formula", () => {
+    // 8 thoughts of 10 tokens for each of 16 documents of 20 tokens: (1280 + 320) / 320
+    expect(context).toMatchObject({ tokensPerStep: 320, flopFactor: 5 });
+  });
+
+  it('counts six a parameter for trained tokens, two for sampled ones and for the two passes before them', () => {
+    expect(flopsOf({ trainedTokens: 100, sampledTokens: 0 }, 7, context)).toBe(6 * 100 * 1000);
+    expect(flopsOf({ trainedTokens: 100, sampledTokens: 50 }, 1, context)).toBe(1000 * (600 + 2 * (50 + 640)));
+  });
+});
+
+describe('the report', () => {
+  /** An evaluation in which everything of a family is `share`. */
+  const evaluation = (share: number): Evaluation => ({
+    families: Object.fromEntries(
+      FAMILIES.map(({ name }) => [
+        name,
+        { thinking: share, direct: share / 2, opens: 0.5, gain: 1, thoughtTokens: 6, unclosed: 0 },
+      ]),
+    ),
+    textCrossEntropy: 0.5,
+  });
+  const result = (name: string, shares: readonly number[]): [string, JobResult] => [
+    name,
+    {
+      ...{ name, checkpoint: '', trainedTokens: 1000, sampledTokens: 0, seconds: 1 },
+      curve: shares.map((share, i) => ({ step: (i + 1) * FULL.steps, evaluation: evaluation(share) })),
+    },
+  ];
+
+  async function write(): Promise<{ markdown: string; html: string }> {
+    const { seeds, stability } = FULL;
+    // RLP gains with the seed, the others do not; one setting falls at the end.
+    const share = (name: string, seed: number) => (name === 'rlp-ema' ? 0.8 : 0.3) + seed / 1000;
+    const findings = {
+      ...{
+        scale: FULL,
+        context: armContext(FULL, 20, 1000),
+        base: evaluation(0.25),
+        rates: new Map(armsOf(FULL).map(({ name }) => [name, 1e-4])),
+      },
+      results: new Map([
+        ...armsOf(FULL).flatMap(({ name }) =>
+          seeds.map((seed) => result(`arms/${name}/${seed}`, Array(stability).fill(share(name, seed)))),
+        ),
+        ...POST_TRAINING_STAGES.flatMap((stage) =>
+          ['base', ...armsOf(FULL).flatMap(({ name, postTrained }) => (postTrained ? [name] : []))].flatMap((name) =>
+            seeds.map((seed) => result(`post-training/${stage.name}/${name}/${seed}`, [share(name, seed)])),
+          ),
+        ),
+        ...ABLATIONS.flatMap(({ name }) =>
+          FULL.ablationSeeds.map((seed) => result(`ablations/${name}/${seed}`, [0.6])),
+        ),
+        ...STABILITY.map(({ name }, i) => result(`stability/${name}/1`, i === 1 ? [0.9, 0.8] : [0.9, 0.86])),
+      ]),
+      thoughts: [
+        {
+          context: 'a<b',
+          answer: '|',
+          before: { thought: '1', probability: 0.5 },
+          after: { thought: '2', probability: 1 },
+        },
+      ],
+      ...{ machine: 'a machine', minutes: 7 },
+    };
+    const folder = await mkdtemp(join(tmpdir(), 'reproduce-'));
+    await writeReport(folder, findings);
+    const read = (name: string) => readFile(join(folder, name), 'utf8');
+    const texts = { markdown: await read('reproduction.md'), html: await read('reproduction.html') };
+    expect(JSON.parse(await read('reproduction.json'))).toMatchObject({ rates: { cpt: 1e-4 }, minutes: 7 });
+    await rm(folder, { recursive: true });
+    return texts;
+  }
+
+  it('shows means with their intervals, and what is apart', async () => {
+    const { markdown } = await write();
+    // seeds 1 to 5: 2.776 * sqrt(2.5) / sqrt(5) thousandths
+    expect(markdown).toContain('| RLP, EMA baseline | 80.3 ± 0.2 |');
+    expect(markdown).toContain('| CPT, same input tokens | above (80.3 ± 0.2 : 30.3 ± 0.2) |');
+    expect(markdown).toContain('| RLP (EMA) against base | RLVR | above (80.3 ± 0.2 : 30.3 ± 0.2) |');
+    expect(markdown).toContain('| learning rate 0.0003 | 90.0 | 80.0 | 0.500 | collapses |');
+    expect(markdown).toContain('| learning rate 0.0001 | 90.0 | 86.0 | 0.500 | holds |');
+    expect(markdown).not.toMatch(/NaN|undefined/);
+  });
+
+  it('is a page that needs no network, with its text escaped', async () => {
+    const { html } = await write();
+    expect(html).not.toMatch(/<script|<link|src=|href="http/);
+    expect(html).toContain('<code>a&lt;b</code>');
+    expect(html.match(/<svg role="img" aria-label="/g)).toHaveLength(FAMILIES.length);
   });
 });
 
