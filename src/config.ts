@@ -433,11 +433,46 @@ const OBJECTIVE_DEFAULTS: Record<
 };
 const DEFAULT_STEPS = 200;
 
+type Objective = z.output<typeof objectiveOptions.objective>;
+type TrainOption = keyof typeof trainOptionsSchema.shape;
+
+const THINKING: readonly Objective[] = ['rlp'];
+
+/** The objectives that use a setting, for settings that not all of them use. */
+const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
+  ...usedBy(THINKING, ['groupSize', 'positions', 'positionStrategy', 'positionStride', 'maxThoughtTokens']),
+  ...usedBy(THINKING, ['horizon', 'horizonReduction', 'temperature', 'topK', 'topP', 'minP', 'baselinePrompt']),
+  ...usedBy(THINKING, ['baseline', 'emaDecay', 'thoughtLoss', 'unclosed', 'unclosedPenalty', 'compareWithin']),
+  ...usedBy(THINKING, ['advantageScale', 'rewardSign', 'zeroVariance', 'lengthNormalization', 'klCoefficient']),
+  ...usedBy(THINKING, ['nextTokenCoefficient', 'importanceSampling', 'importanceCap', 'clipLow', 'clipHigh']),
+  ...usedBy(['rlp', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
+  ...usedBy(['cpt'], ['packing', 'batchTokens']),
+  ...usedBy(['cpt', 'sft'], ['blockLength']),
+  ...usedBy(['sft'], ['lossOn', 'lossOnTarget', 'chatTemplate']),
+};
+
+function usedBy(objectives: readonly Objective[], keys: readonly TrainOption[]) {
+  return Object.fromEntries(keys.map((key) => [key, objectives]));
+}
+
+/** What an objective would ignore: its value says that it was asked for, wherever it came from. */
+function* unusedSettings(
+  options: Readonly<Partial<Record<TrainOption, unknown>>>,
+  objective: Objective,
+): Generator<[key: TrainOption, problem: string]> {
+  for (const [key, users] of Object.entries(USED_BY) as [TrainOption, readonly Objective[]][]) {
+    const byDefault: unknown = trainOptionsSchema.shape[key].safeParse(undefined).data;
+    if (users.includes(objective) || options[key] === byDefault) continue;
+    yield [key, `is for --objective ${users.join(' or ')} only, and this is ${objective}`];
+  }
+}
+
 /** Settings of `train` with its checks across settings; `trainSchema.parse({ model, data, run })` fills in the defaults. */
 export const trainSchema = trainOptionsSchema
   .superRefine((options, context) => {
     const refuse = (key: keyof typeof options, message: string) =>
       context.addIssue({ code: 'custom', path: [key], input: options[key], message });
+    for (const [key, problem] of unusedSettings(options, options.objective)) refuse(key, problem);
     if (options.objective === 'rlp' && options.temperature === 0) {
       refuse('temperature', 'must be above 0 for training: without chance the thoughts of a group are all the same');
     }
@@ -469,8 +504,7 @@ export const trainSchema = trainOptionsSchema
     if (options.finalLearningRate !== undefined && options.finalLearningRate > peak) {
       refuse('finalLearningRate', `must be at most --learning-rate (${peak})`);
     }
-    if (options.lossOnTarget && options.objective !== 'sft') refuse('lossOnTarget', 'is for --objective sft only');
-    if (options.blockLength > options.batchTokens) {
+    if (options.objective === 'cpt' && options.blockLength > options.batchTokens) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
     }
   })

@@ -53,6 +53,10 @@ test.each<[Record<string, unknown>, string]>([
   [{ data: [] }, '--data []: needs at least one value'],
   [{ seed: ['1', '2'] }, '--seed ["1","2"]: is given more than once'],
   [{ 'warmup-steps': '300' }, '--warmup-steps 300: must be at most --steps (200)'],
+  [
+    { objective: 'cpt', 'group-size': '8', 'loss-on': 'all' },
+    '2 problems:\n  --group-size 8: is for --objective rlp only, and this is cpt\n  --loss-on all: is for --objective sft only',
+  ],
   [{ group: '4' }, '--group: unknown option; did you mean --group-size?'],
 ])('%j is refused', (values, message) => {
   expect(() => resolve({ values: { ...needed, ...values } })).toThrow(UserError);
@@ -65,6 +69,7 @@ test.each<[Record<string, unknown>, string]>([
   [{ groupsize: 8 }, 'groupsize in c.yaml: unknown key; did you mean group-size?'],
   [{ group_size: 8 }, 'group_size in c.yaml: unknown key; did you mean group-size?'],
   [{ resume: true }, 'resume in c.yaml: unknown key; see --help'],
+  [{ objective: 'sft', 'clip-low': 0.3 }, 'clip-low: 0.3 in c.yaml: is for --objective rlp only, and this is sft'],
   [{ limit: null }, 'limit: null in c.yaml: must be a whole number, at least 1'],
 ])('%j in a file is refused', (values, message) => {
   expect(() => resolve({ values: needed }, { file: 'c.yaml', values })).toThrow(message);
@@ -91,7 +96,7 @@ test('settings written as YAML resolve to themselves', () => {
     config: _config,
     ...settings
   } = resolve({
-    values: { ...needed, objective: 'cpt', 'learning-rate': '3e-7', limit: '5', 'think-open': ': # {' },
+    values: { ...needed, objective: 'sft', 'learning-rate': '3e-7', limit: '5', 'think-open': ': # {' },
   });
   const values: Record<string, unknown> = parse(settingsToYaml(trainOptionsSchema, settings));
   expect(resolve({ file: 'again.yaml', values })).toMatchObject(settings);

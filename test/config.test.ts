@@ -70,11 +70,31 @@ test('weight decay depends on the objective unless it is given', () => {
   expect(stepsGoFirst).toMatchObject({ steps: 7, epochs: undefined });
 });
 
-test('a greedy rollout is allowed, greedy RLP training is not, greedy CPT has no use for it', () => {
+test('a greedy rollout is allowed, greedy RLP training is not', () => {
   expect(rolloutSchema.safeParse({ model: 'm', data: ['a'], out: 'o', temperature: 0 }).success).toBe(true);
   expect(trainSchema.safeParse({ ...minimal, temperature: 0 }).success).toBe(false);
-  expect(trainSchema.safeParse({ ...minimal, temperature: 0, objective: 'cpt' }).success).toBe(true);
   expect(trainSchema.safeParse({ ...minimal, topK: 1 }).success).toBe(false);
+});
+
+test('settings that an objective would ignore are refused unless they say what is so anyway', () => {
+  const problems = (more: object) =>
+    trainSchema.safeParse({ ...minimal, ...more }).error?.issues.map(({ path, message }) => `${path}: ${message}`);
+  const thinking = { groupSize: 8, klCoefficient: 0.1, temperature: 0.7 };
+  for (const objective of ['cpt', 'sft']) {
+    expect(problems({ objective, ...thinking })).toEqual([
+      `groupSize: is for --objective rlp only, and this is ${objective}`,
+      `klCoefficient: is for --objective rlp only, and this is ${objective}`,
+    ]);
+  }
+  expect(problems({ ...thinking, packing: 'none', blockLength: 16 })).toEqual([
+    'packing: is for --objective cpt only, and this is rlp',
+    'blockLength: is for --objective cpt or sft only, and this is rlp',
+  ]);
+  expect(problems({ objective: 'cpt', prompt: 'instruction' })).toEqual([
+    'prompt: is for --objective rlp or sft only, and this is cpt',
+  ]);
+  expect(problems({ lossOnTarget: true })).toEqual(['lossOnTarget: is for --objective sft only, and this is rlp']);
+  expect(problems({ objective: 'sft', lossOnTarget: true, thinkOpen: '[', blockLength: 16 })).toBeUndefined();
 });
 
 test('devices', () => {

@@ -16,11 +16,11 @@ export interface FailedStep {
   /** What was not finite. */
   reason: string;
   clip: ClipRange;
-  /** The step's micro-batches; their gradients add up. */
+  /** The micro-batches of the step, or of the update that failed; their gradients add up. */
   batches: TreeBatch[];
   /** Value of the loss for each of them. */
   losses: number[];
-  /** Weights by Hugging Face name before the step, float32. */
+  /** Weights by Hugging Face name before it, float32. */
   weights: ReadonlyMap<string, HostTensor>;
 }
 

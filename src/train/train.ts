@@ -208,9 +208,14 @@ async function trainStep(
       }
     });
     const diverged = (figures: string) => {
-      const reason = updates.length === 1 ? figures : `update ${u + 1} of ${updates.length}: ${figures}`;
+      const single = updates.length === 1;
+      const reason = single ? figures : `update ${u + 1} of ${updates.length}: ${figures}`;
+      const consequence = single
+        ? 'the step was not applied'
+        : 'the update was not applied, and no checkpoint has any update of this step';
       const batches = packMicroBatches(update, config.microBatchTokens).map(buildTreeBatch);
-      return divergence(folder, { step, reason, clip, batches, losses, weights: session.state().tensors.weights });
+      const { weights } = session.state().tensors;
+      return divergence(folder, { step, reason, clip, batches, losses, weights }, consequence);
     };
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
@@ -253,14 +258,14 @@ const loraOf = ({ loraRank, loraAlpha, loraTargetModules }: TrainConfig): LoraCo
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);
 
 /** Keeps what a step that is not finite was given, and says so. */
-async function divergence(folder: RunFolder, failed: FailedStep): Promise<RunError> {
+async function divergence(folder: RunFolder, failed: FailedStep, consequence: string): Promise<RunError> {
   const path = folder.failedStepPath(failed.step);
   const kept = await saveFailedStep(path, failed).then(
     () => `; its batch is kept in ${path}`,
     (thrown) => `; its batch could not be kept (${messageOf(thrown)})`,
   );
   return new RunError(
-    `step ${failed.step}: ${failed.reason}: training has diverged; the step was not applied${kept}. Start a new run with a ` +
+    `step ${failed.step}: ${failed.reason}: training has diverged; ${consequence}${kept}. Start a new run with a ` +
       'lower --learning-rate, from the model or from a checkpoint of this run',
   );
 }

@@ -33,9 +33,10 @@ const run = () => folder.in('run');
 function configOf(more: Partial<TrainConfig>): TrainConfig {
   return trainSchema.parse({
     ...{ model: folder.in('model'), data: [folder.in('a.jsonl'), folder.in('b.jsonl')], run: run() },
-    ...{ steps: 4, checkpointEvery: 1, learningRate: 1e-2, emaDecay: 0.9 },
-    ...{ documentsPerStep: 3, groupSize: 2, maxThoughtTokens: 3, temperature: 1 },
-    ...{ blockLength: 16, batchTokens: 64, threads: 1 },
+    ...{ steps: 4, checkpointEvery: 1, learningRate: 1e-2, threads: 1 },
+    ...(more.objective === 'rlp'
+      ? { emaDecay: 0.9, documentsPerStep: 3, groupSize: 2, maxThoughtTokens: 3, temperature: 1 }
+      : { blockLength: 16, batchTokens: 64 }),
     ...more,
   });
 }
@@ -71,7 +72,7 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
       data: [folder.in('bad.jsonl')],
       onBadRows: 'skip',
       steps: 1,
-      batchTokens: 32,
+      ...(objective === 'cpt' && { batchTokens: 32 }),
     });
     const summary = await train(config, { onNotice: (message) => notices.push(message) });
     const first = [

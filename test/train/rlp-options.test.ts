@@ -71,6 +71,13 @@ describe('several updates a step', () => {
     }
   });
 
+  it('name the update that diverged, and say that nothing of its step is kept', async () => {
+    const diverged = runs.train({ learningRate: 3e38, epochsPerStep: 2 });
+    await expect(diverged).rejects.toThrow(
+      /^step 1: update 2 of 2: loss NaN: training has diverged; the update was not applied, and no checkpoint has any update of this step; its batch is kept in/,
+    );
+  });
+
   it('interrupted and resumed, with every option that has a state, is the uninterrupted run', async () => {
     const options: Partial<TrainConfig> = {
       ...{ steps: 4, epochsPerStep: 2, minibatches: 2, klCoefficient: 0.1, nextTokenCoefficient: 0.1 },

@@ -53,9 +53,12 @@ function configOf(more: Partial<TrainConfig> = {}): TrainConfig {
       evalData: [folder.in('held-out.jsonl')],
       run: run(),
     },
-    ...{ steps: 5, evalEvery: 2, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine', emaDecay: 0.9 },
-    ...{ documentsPerStep: 2, groupSize: 3, maxThoughtTokens: 5, temperature: 1, horizon: 2, positions: 2 },
-    ...{ blockLength: 16, batchTokens: 32, threads: 1 },
+    ...{ steps: 5, evalEvery: 2, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine' },
+    ...{ documentsPerStep: 2, threads: 1 },
+    ...((more.objective ?? 'rlp') === 'rlp'
+      ? { emaDecay: 0.9, groupSize: 3, maxThoughtTokens: 5, temperature: 1, horizon: 2, positions: 2 }
+      : { blockLength: 16 }),
+    ...(more.objective === 'cpt' && { batchTokens: 32 }),
     ...(more.objective === 'sft' && {
       ...{ data: [folder.in('examples.jsonl')], evalData: [folder.in('held-out-examples.jsonl')] },
       blockLength: 24, // holds every example whole
