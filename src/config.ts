@@ -116,6 +116,12 @@ const thoughtOptions = {
     THOUGHTS,
     'How the log-probs of the horizon make one score: their sum, or their mean',
   ),
+  reward: option(
+    text.optional(),
+    THOUGHTS,
+    'Module (.js, .mjs, .ts) whose default export pays the thoughts; docs/library.md',
+    { path: true, defaultText: 'the information gain' },
+  ),
   temperature: option(
     z
       .number()
@@ -441,7 +447,16 @@ const THINKING: readonly Objective[] = ['rlp'];
 /** The objectives that use a setting, for settings that not all of them use. */
 const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['groupSize', 'positions', 'positionStrategy', 'positionStride', 'maxThoughtTokens']),
-  ...usedBy(THINKING, ['horizon', 'horizonReduction', 'temperature', 'topK', 'topP', 'minP', 'baselinePrompt']),
+  ...usedBy(THINKING, [
+    'horizon',
+    'horizonReduction',
+    'reward',
+    'temperature',
+    'topK',
+    'topP',
+    'minP',
+    'baselinePrompt',
+  ]),
   ...usedBy(THINKING, ['baseline', 'emaDecay', 'thoughtLoss', 'unclosed', 'unclosedPenalty', 'compareWithin']),
   ...usedBy(THINKING, ['advantageScale', 'rewardSign', 'zeroVariance', 'lengthNormalization', 'klCoefficient']),
   ...usedBy(THINKING, ['nextTokenCoefficient', 'importanceSampling', 'importanceCap', 'clipLow', 'clipHigh']),

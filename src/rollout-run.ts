@@ -9,6 +9,8 @@ import type { RunHooks } from './progress.ts';
 import {
   Baseline,
   type BaselineRequest,
+  type CustomReward,
+  loadRewardModule,
   type NoThinkScorer,
   noThinkLogProbs,
   type PositionScore,
@@ -53,6 +55,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first byte is written.
   await checkRolloutPath(config.out, config);
   await checkParent(config.out);
+  const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
   const source = await data.documents(config.data);
@@ -62,7 +65,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   await source.documents().documents.next();
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
   const { device, threads, out: _out, ...recorded } = config;
-  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: source.hash };
+  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: source.hash, rewardHash: custom?.hash };
   const metadata = { config: settings, modelHash: await model.hash() };
 
   const options = { device: parseDevice(device), intraOpThreads: threads };
@@ -79,7 +82,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     // Of the documents, those too short to think about are found as they come up.
     const total = () => source.size - tokenizing.skipped;
     const { written, ...totals } = await writeRollouts({
-      ...{ config, hooks, writer, data, baseline, total, first, rollouts },
+      ...{ config, hooks, writer, data, baseline, custom, total, first, rollouts },
     });
     await writer.finish();
     const { skipped, truncated } = tokenizing;
@@ -132,6 +135,7 @@ interface WriteInput {
   writer: RolloutWriter;
   data: ThoughtData;
   baseline: Baseline;
+  custom: CustomReward | undefined;
   /** Documents in all, as far as it is known; the first `first` are in the file. */
   total: () => number;
   first: number;
@@ -143,7 +147,7 @@ interface WriteInput {
 async function writeRollouts(
   input: WriteInput,
 ): Promise<{ written: number } & Omit<RolloutSummary, 'out' | 'documents' | 'skipped' | 'truncated'>> {
-  const { config, hooks, writer, data, baseline, total, first } = input;
+  const { config, hooks, writer, data, baseline, custom, total, first } = input;
   const start = performance.now();
   const totals = { rows: 0, reward: 0, reasoned: 0, noThink: 0, tokens: 0 };
   const batch: DocumentRollouts[] = [];
@@ -158,12 +162,11 @@ async function writeRollouts(
     hooks.onProgress?.({ stage: 'rollout', done, total: total(), unit: 'documents', figures });
   };
   const writeBatch = async () => {
-    const { groups } = await payThoughts(batch.splice(0), baseline, config);
-    const records = toRecords(groups, data.decode, {
-      step: config.step,
-      policyVersion: 0,
-      baselineVersion: baseline.version,
-    });
+    const { decode } = data;
+    const versions = { step: config.step, policyVersion: 0, baselineVersion: baseline.version };
+    const pay = custom && { reward: custom, decode, versions };
+    const { groups } = await payThoughts(batch.splice(0), baseline, config, pay);
+    const records = toRecords(groups, decode, versions);
     await writer.append(records);
     kept = done;
     const sum = (values: Float32Array) => values.reduce((a, b) => a + b, 0);

@@ -1,22 +1,19 @@
+import { type PayRules, payGroups } from './pay.ts';
 import type { RolloutRecord } from './records.ts';
-import {
-  type AdvantageOptions,
-  type Baseline,
-  type HorizonReduction,
-  type RewardMetrics,
-  reward,
-  type UnclosedThoughts,
-  unclosedRule,
-} from './reward/index.ts';
+import type { Baseline, CustomReward, RewardInput, RewardMetrics, UnpaidRecord } from './reward/index.ts';
 import type { DocumentRollouts, RolloutDocument, Thought } from './rollout/index.ts';
 
-/** The thoughts at one position of a document, and what they were paid. */
-export interface PaidGroup {
+/** The thoughts at one position of a document. */
+interface ThoughtGroup {
   document: RolloutDocument;
   position: number;
   thoughts: Thought[];
   /** log p_phi(target | prefix), nats; undefined without a baseline. */
   baselineLogProbs: Float32Array | undefined;
+}
+
+/** The same, and what they were paid. */
+export interface PaidGroup extends ThoughtGroup {
   rewards: Float64Array;
   advantages: Float64Array;
   /** Thoughts that take no part in the loss. */
@@ -24,16 +21,18 @@ export interface PaidGroup {
 }
 
 /** How thoughts are paid; what is left out is as in RLP. */
-export interface PayOptions {
+export interface PayOptions extends PayRules {
   /** Target tokens. */
   horizon: number;
-  horizonReduction?: HorizonReduction;
-  unclosed?: UnclosedThoughts;
-  /** Nats that 'penalize' takes off. */
-  unclosedPenalty?: number;
-  advantage?: AdvantageOptions;
   /** Whether the baseline reads the prompt before the text; default false. */
   baselinePrompt?: boolean;
+}
+
+/** A reward function in place of the information gain, and what turns thoughts into the rows that it sees. */
+export interface CustomPay {
+  reward: CustomReward;
+  decode: Decode;
+  versions: RecordVersions;
 }
 
 /** Scores the no-think baseline for documents that were thought about, and turns both scores into rewards and advantages. */
@@ -41,42 +40,43 @@ export async function payThoughts(
   rollouts: readonly DocumentRollouts[],
   baseline: Baseline,
   options: PayOptions,
+  custom?: CustomPay,
 ): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
-  const { horizon, horizonReduction, unclosed = 'close', unclosedPenalty = 0, advantage } = options;
   const requests = rollouts.map(({ document }) => noThinkRequest(document, options.baselinePrompt ?? false));
-  const baselineScores = await baseline.score(requests, horizon);
+  const baselineScores = await baseline.score(requests, options.horizon);
   const groups = rollouts.flatMap(({ document, thoughts }, d) =>
-    document.positions.map((position, p) => {
-      const ofPosition = thoughts.filter((thought) => thought.position === position);
-      return {
+    document.positions.map(
+      (position, p): ThoughtGroup => ({
         document,
         position,
-        thoughts: ofPosition,
-        rules: ofPosition.map(({ finishReason }) => unclosedRule(finishReason, unclosed, unclosedPenalty)),
+        thoughts: thoughts.filter((thought) => thought.position === position),
         baselineLogProbs: baselineScores?.[d][p],
-      };
-    }),
+      }),
+    ),
   );
-  const paid = reward(
-    groups.map(({ thoughts, rules }) => thoughts.map(({ reasonedLogProbs }, g) => ({ reasonedLogProbs, ...rules[g] }))),
-    baselineScores?.flat() ?? null,
-    {
-      ...(horizonReduction !== undefined && { reduction: horizonReduction }),
-      ...(advantage !== undefined && { advantage }),
-      documents: groups.map(({ document }) => document),
-      nameRow: (group, rollout) =>
-        `document ${groups[group].document.id}, position ${groups[group].position}, rollout ${rollout}`,
-    },
+  const { rewards, advantages, excluded, metrics } = await payGroups(
+    groups.map((group) => ({ ...group, documentId: group.document.id })),
+    options,
+    custom && { reward: custom.reward, describe: (b) => rewardInputs(groups[b], custom) },
   );
   return {
-    groups: groups.map(({ rules, ...group }, i) => ({
+    groups: groups.map((group, b) => ({
       ...group,
-      rewards: paid.reward[i],
-      advantages: paid.advantage[i],
-      excluded: rules.map(({ excluded }) => excluded),
+      rewards: rewards[b],
+      advantages: advantages[b],
+      excluded: excluded[b],
     })),
-    metrics: paid.metrics,
+    metrics,
   };
+}
+
+/** The rows of a group before they are paid, with the text around the thoughts. */
+function rewardInputs(group: ThoughtGroup, { decode, versions }: CustomPay): Omit<RewardInput, 'builtInReward'>[] {
+  const { promptTokens = 0 } = group.document;
+  const tokens = Array.from(group.document.tokens);
+  const document = decode(tokens.slice(promptTokens));
+  const prefix = decode(tokens.slice(promptTokens, group.position));
+  return unpaidRecords(group, decode, versions).map((record) => ({ ...record, document, prefix }));
 }
 
 /** What the baseline reads: the text as it is, or with the prompt before it. */
@@ -98,37 +98,40 @@ export interface RecordVersions {
   baselineVersion: number;
 }
 
+type Decode = (tokens: readonly number[]) => string;
+
 /** Rows of the rollout file, one a thought. */
-export function toRecords(
-  groups: readonly PaidGroup[],
-  decode: (tokens: readonly number[]) => string,
-  versions: RecordVersions,
-): RolloutRecord[] {
-  return groups.flatMap(({ document, position, thoughts, baselineLogProbs, rewards, advantages }) => {
-    const { tokens, promptTokens = 0 } = document;
-    const start = Math.max(promptTokens, position - CONTEXT_TOKENS);
-    const context = decode(Array.from({ length: position - start }, (_, i) => tokens[start + i]));
-    return thoughts.map(
-      (thought, g): RolloutRecord => ({
-        ...versions,
-        documentId: document.id,
-        position: position - promptTokens,
-        rollout: thought.rollout,
-        context,
-        thought: decode(thought.tokens),
-        thoughtTokens: Int32Array.from(thought.tokens),
-        thoughtLogProbs: Float32Array.from(thought.logProbs),
-        samplingLogProbs: Float32Array.from(thought.samplingLogProbs),
-        target: decode(thought.targets),
-        targetTokens: Int32Array.from(thought.targets),
-        reasonedLogProbs: Float32Array.from(thought.reasonedLogProbs),
-        baselineLogProbs: baselineLogProbs ?? new Float32Array(0),
-        reward: rewards[g],
-        advantage: advantages[g],
-        finishReason: thought.finishReason,
-      }),
-    );
-  });
+export function toRecords(groups: readonly PaidGroup[], decode: Decode, versions: RecordVersions): RolloutRecord[] {
+  return groups.flatMap((group) =>
+    unpaidRecords(group, decode, versions).map((record, g) => ({
+      ...record,
+      reward: group.rewards[g],
+      advantage: group.advantages[g],
+    })),
+  );
+}
+
+function unpaidRecords(group: ThoughtGroup, decode: Decode, versions: RecordVersions): UnpaidRecord[] {
+  const { document, position, thoughts, baselineLogProbs = [] } = group;
+  const { tokens, promptTokens = 0 } = document;
+  const start = Math.max(promptTokens, position - CONTEXT_TOKENS);
+  const context = decode(Array.from({ length: position - start }, (_, i) => tokens[start + i]));
+  return thoughts.map((thought) => ({
+    ...versions,
+    documentId: document.id,
+    position: position - promptTokens,
+    rollout: thought.rollout,
+    context,
+    thought: decode(thought.tokens),
+    thoughtTokens: Int32Array.from(thought.tokens),
+    thoughtLogProbs: Float32Array.from(thought.logProbs),
+    samplingLogProbs: Float32Array.from(thought.samplingLogProbs),
+    target: decode(thought.targets),
+    targetTokens: Int32Array.from(thought.targets),
+    reasonedLogProbs: Float32Array.from(thought.reasonedLogProbs),
+    baselineLogProbs: Float32Array.from(baselineLogProbs),
+    finishReason: thought.finishReason,
+  }));
 }
 
 const sum = (values: ArrayLike<number>) => Array.from(values).reduce((a, b) => a + b, 0);

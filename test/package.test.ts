@@ -79,6 +79,37 @@ test('the command line', async () => {
   expect(JSON.parse((await inProject(main, 'doctor', '--json')).stdout)).toMatchObject({ ok: true });
 });
 
+test('a reward module in TypeScript, where Node.js can load it, and what it says where not', async () => {
+  const module =
+    'const reward = (thoughts: { rollout: number }[]) => thoughts.map(({ rollout }) => rollout);\nexport default reward;\n';
+  await writeFile(join(project, 'reward.ts'), module);
+  const model = 'node_modules/rlp-ort/models/tiny-qwen3';
+  const files = ['--model', model, '--data', `${model}/corpus/held-out.jsonl`, '--limit', '1'];
+  const flags = ['--group-size', '2', '--max-thought-tokens', '2', '--json'];
+  const rollout = (reward: string) =>
+    inProject(
+      'node_modules/rlp-ort/dist/cli/main.js',
+      'rollout',
+      ...files,
+      ...flags,
+      '--reward',
+      reward,
+      '--out',
+      `${reward}.arrow`,
+    );
+  if ((process.features as { typescript?: string | false }).typescript)
+    expect(JSON.parse((await rollout('reward.ts')).stdout).reward).toBe(0.5);
+  else {
+    await expect(rollout('reward.ts')).rejects.toMatchObject({
+      code: 2,
+      stderr: `rlp-ort: reward module reward.ts: Node.js ${process.versions.node} cannot load TypeScript; take 22.18 or newer, or compile it: npx tsc --module esnext --target es2023 reward.ts\n`,
+    });
+    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+    await inProject(tsc, '--module', 'esnext', '--target', 'es2023', 'reward.ts');
+    expect(JSON.parse((await rollout('reward.js')).stdout).reward).toBe(0.5);
+  }
+});
+
 test('the programs in the documents pass the type checker and run', async () => {
   const programs: string[] = [];
   for (const document of DOCUMENTS) {

@@ -17,6 +17,8 @@ export interface TrainContext {
   modelHash: string;
   /** SHA-256 of the data it takes. */
   dataHash: string;
+  /** SHA-256 of the reward module, where there is one. */
+  rewardHash: string | undefined;
   session: TrainingSession;
   sessionOptions: SessionOptions;
 }
@@ -36,6 +38,8 @@ export interface DataCounts {
 /** The data of an objective, checked. */
 export interface OpenedObjective {
   dataHash: string;
+  /** Of the reward module, where there is one. */
+  rewardHash?: string;
   data?: () => DataCounts;
   /** Steps of one time through the data; it may have to read it once. */
   stepsPerEpoch: () => Promise<number>;

@@ -5,6 +5,8 @@ import type { DataCursor, TextData, TokenizedDocument } from '../data/index.ts';
 import {
   Baseline,
   type BaselineState,
+  type CustomReward,
+  loadRewardModule,
   type NoThinkScorer,
   noThinkLogProbs,
   type PositionScore,
@@ -41,6 +43,7 @@ interface RlpState {
  * loss. What else there is to choose is in the files of src/reward and src/optim; docs/method.md lists it.
  */
 export const openRlp: OpenObjective = async (config, model) => {
+  const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const thoughts = await ThoughtData.open(model, config);
   const data = await thoughts.documents(config.data);
   const heldOut = config.evalData && (await thoughts.heldOut(config.evalData));
@@ -48,10 +51,11 @@ export const openRlp: OpenObjective = async (config, model) => {
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
   return {
     dataHash: data.hash,
+    ...(custom !== undefined && { rewardHash: custom.hash }),
     data: () => countsOf(data),
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
-    makeObjective: (context) => rlpObjective(context, thoughts, data, heldOut),
+    makeObjective: (context) => rlpObjective(context, thoughts, data, heldOut, custom),
   };
 };
 
@@ -60,9 +64,11 @@ function rlpObjective(
   thoughts: ThoughtData,
   data: TextData,
   heldOut: readonly TokenizedDocument[] | undefined,
+  custom: CustomReward | undefined,
 ): Objective {
-  const { config, session, modelHash } = context;
-  const metadata = { config: recordedSettings(trainOptionsSchema, config), modelHash };
+  const { config, session, modelHash, dataHash, rewardHash } = context;
+  const settings = { ...recordedSettings(trainOptionsSchema, config), dataHash, rewardHash };
+  const metadata = { config: settings, modelHash };
   const graphs = context.model.trainingRolloutGraphs;
   let loader = data.loader();
 
@@ -93,8 +99,10 @@ function rlpObjective(
       const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
       const chosen = await times.time('score', () => all(thoughts.place(batch, step, scorePositions)));
       const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
-      const { groups, metrics } = await times.time('score', () => payThoughts(rollouts, baseline, payOptions));
       const versions = { step, policyVersion, baselineVersion: baseline.version };
+      const { groups, metrics } = await times.time('score', () =>
+        payThoughts(rollouts, baseline, payOptions, custom && { reward: custom, decode: thoughts.decode, versions }),
+      );
       await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(toRecords(groups, thoughts.decode, versions));
       await writer.finish();
@@ -122,9 +130,12 @@ function rlpObjective(
       const rollouts = await think(context, graphs, chosen, thoughts.rolloutOptions(0));
       // What thinking adds for these very weights: their own no-think score, whatever the training's baseline.
       const own = new Baseline({ kind: 'frozen' }, scorer('weights'));
-      const { groups, metrics } = await payThoughts(rollouts, own, config);
+      const versions = { step: 0, policyVersion, baselineVersion: policyVersion };
+      const pay = custom && { reward: custom, decode: thoughts.decode, versions };
+      const { groups, metrics } = await payThoughts(rollouts, own, config, pay);
       const figures = thoughtMetrics(groups);
       return {
+        ...(custom !== undefined && { 'eval/reward': metrics.reward }),
         'eval/information_gain': metrics.information_gain ?? Number.NaN,
         'eval/information_gain_positive': metrics.information_gain_positive ?? Number.NaN,
         'eval/reasoned_cross_entropy': figures.reasoned_cross_entropy,

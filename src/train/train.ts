@@ -33,6 +33,8 @@ interface RunState {
   /** Of the model that the run started from. */
   modelHash: string;
   dataHash: string;
+  /** Of the reward module, where there is one. */
+  rewardHash?: string;
   objective: unknown;
 }
 
@@ -65,7 +67,10 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
   const isOnCpu = parseDevice(config.device).kind === 'cpu';
   const plan = isOnCpu ? checkMemory(model.config, config, availableMemory()) : undefined;
-  const { dataHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](config, model);
+  const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
+    config,
+    model,
+  );
   const steps = config.steps ?? Math.ceil((config.epochs ?? 1) * (await stepsPerEpoch()));
   if (config.warmupSteps > steps) {
     throw new UserError(`--warmup-steps ${config.warmupSteps}: the run has ${steps} steps (--epochs ${config.epochs})`);
@@ -77,7 +82,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const modelHash = await model.hash();
   const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
-  const context: TrainContext = { config, hooks, model, modelHash, dataHash, session, sessionOptions };
+  const context: TrainContext = { config, hooks, model, modelHash, dataHash, rewardHash, session, sessionOptions };
   const objective = makeObjective(context);
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
@@ -150,7 +155,10 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
       dtype: config.checkpointDtype === 'source' ? model.dtype : config.checkpointDtype,
       session,
       ...(lora !== undefined && { lora }),
-      state: { modelHash, dataHash, objective: safe.state } satisfies RunState,
+      state: {
+        ...{ modelHash, dataHash, objective: safe.state },
+        ...(rewardHash !== undefined && { rewardHash }),
+      } satisfies RunState,
     });
     saved = safe.step;
     if (config.keepCheckpoints !== undefined) await folder.keepCheckpoints(config.keepCheckpoints);
@@ -282,7 +290,7 @@ async function startRun(config: TrainConfig): Promise<{ folder: RunFolder; step:
 
 /** The checkpoint is read before the folder is changed: what cannot be resumed stays as it is. */
 async function resumeRun(
-  { config, hooks, modelHash, dataHash, session }: TrainContext,
+  { config, hooks, modelHash, dataHash, rewardHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
   const { folder, checkpoint, damaged } = await RunFolder.resume(config, async ({ path }) => {
@@ -298,6 +306,11 @@ async function resumeRun(
       throw new UserError(
         `data ${config.data.join(', ')}: its text, or the tokenizer, is not that which run ${config.run} was started with; ` +
           'put it back, or start a new run',
+      );
+    }
+    if (saved.rewardHash !== rewardHash) {
+      throw new UserError(
+        `reward module ${config.reward}: is not the one that run ${config.run} was started with; put it back, or start a new run`,
       );
     }
     session.loadState(training);

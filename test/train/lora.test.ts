@@ -21,9 +21,11 @@ afterAll(() => folder[Symbol.dispose]());
 function configOf(objective: TrainConfig['objective'], more: Partial<TrainConfig> = {}): TrainConfig {
   return trainSchema.parse({
     ...{ model: folder.in('model'), data: [folder.in('data.jsonl')], run: folder.in('run'), objective },
-    ...{ steps: 4, checkpointEvery: 2, learningRate: 1e-2, emaDecay: 0.9, threads: 1, schedule: 'constant' },
-    ...{ documentsPerStep: 2, groupSize: 3, maxThoughtTokens: 5, temperature: 1 },
-    ...{ blockLength: 16, batchTokens: 32, loraRank: 2, loraAlpha: 4, loraTargetModules: ['q_proj,down_proj'] },
+    ...{ steps: 4, checkpointEvery: 2, learningRate: 1e-2, threads: 1, schedule: 'constant' },
+    ...(objective === 'rlp'
+      ? { emaDecay: 0.9, documentsPerStep: 2, groupSize: 3, maxThoughtTokens: 5, temperature: 1 }
+      : { blockLength: 16, batchTokens: 32 }),
+    ...{ loraRank: 2, loraAlpha: 4, loraTargetModules: ['q_proj,down_proj'] },
     ...more,
   });
 }
