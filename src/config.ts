@@ -185,20 +185,71 @@ const trainingMachineOptions = {
   ),
 };
 
+const rolloutFiles = {
+  out: option(text, FILES, 'Arrow file to create, one row a thought', { path: true }),
+  baselineModel: option(text.optional(), FILES, 'Model of the no-think score, with the same tokenizer', {
+    path: true,
+    defaultText: '--model',
+  }),
+};
+const resumeRollout = option(
+  flag,
+  RUN,
+  'Continue an interrupted OUT with the same settings, from its last whole batch',
+  { callOnly: true },
+);
+
 /** Settings of `rollout`. */
 export const rolloutSchema = z.object({
   ...modelAndData,
-  out: option(text, FILES, 'Arrow file to create, one row a thought', { path: true }),
+  ...rolloutFiles,
   ...thoughtOptions,
   step: option(z.int().min(0).default(0), RUN, 'Step of the random streams: another step, other thoughts'),
-  resume: option(flag, RUN, 'Continue an interrupted OUT with the same settings, from its last whole batch', {
-    callOnly: true,
-  }),
+  resume: resumeRollout,
   ...machineOptions,
   json,
 });
 /** Settings of `rollout` after checks, as `runRollout` takes them. */
 export type RolloutConfig = Omit<z.output<typeof rolloutSchema>, 'json'>;
+
+/** Flags of `rollout`, with those of re-scoring. */
+export const rolloutOptionsSchema = rolloutSchema.extend({
+  rescore: option(
+    text.optional(),
+    FILES,
+    'Sample nothing: score the thoughts of this rollout file with --model, --baseline-model or --reward',
+    { path: true },
+  ),
+});
+
+const rescoreOptions = z.object({
+  rescore: text,
+  ...rolloutFiles,
+  model: text.optional(),
+  data: modelAndData.data.optional(),
+  reward: text.optional(),
+  resume: resumeRollout,
+  device: machineOptions.device,
+  threads: machineOptions.threads,
+  json,
+});
+/** Settings of `rollout --rescore`: all others are those that the file was made with. */
+export const rescoreSchema = rescoreOptions.loose().superRefine((options, context) => {
+  const refuse = (key: string, message: string) =>
+    context.addIssue({ code: 'custom', path: [key], input: options[key], message });
+  for (const [key, value] of Object.entries(options)) {
+    if (!(key in rescoreOptions.shape) && value !== undefined) {
+      refuse(key, 'has no use with --rescore: thoughts are not sampled, and all else is as the file was made');
+    }
+  }
+  const scores = options.model !== undefined || options.baselineModel !== undefined;
+  if (!scores && options.reward === undefined) {
+    refuse('rescore', 'needs --model or --baseline-model to score with, or a --reward to pay with');
+  }
+  if (!scores && options.data !== undefined) refuse('data', 'is read for --model or --baseline-model only');
+});
+/** Settings of `rollout --rescore` after checks, as `runRescore` takes them. */
+export type RescoreConfig = Omit<z.output<typeof rescoreOptions>, 'json'>;
 
 const objectiveOptions = {
   objective: option(
@@ -481,6 +532,21 @@ function* unusedSettings(
     yield [key, `is for --objective ${users.join(' or ')} only, and this is ${objective}`];
   }
 }
+
+/** What re-scoring needs to know of the run that made a rollout file, as its metadata have it. */
+export const recordedRunSchema = z.object({
+  ...modelAndData,
+  ...thoughtOptions,
+  ...trainOptionsSchema.pick({
+    ...{ dataWeights: true, shuffleBuffer: true, unclosed: true, unclosedPenalty: true },
+    ...{ compareWithin: true, advantageScale: true, rewardSign: true },
+  }).shape,
+  documentsPerBatch: machineOptions.documentsPerBatch,
+  objective: text.default('rlp'),
+  dataHash: text.optional(),
+  tokenizerHash: text.optional(),
+});
+export type RecordedRun = z.output<typeof recordedRunSchema>;
 
 /** Settings of `train` with its checks across settings; `trainSchema.parse({ model, data, run })` fills in the defaults. */
 export const trainSchema = trainOptionsSchema

@@ -23,7 +23,9 @@ export {
 export {
   type ExportConfig,
   exportSchema,
+  type RescoreConfig,
   type RolloutConfig,
+  rescoreSchema,
   rolloutSchema,
   type TrainConfig,
   trainOptionsSchema,
@@ -134,6 +136,7 @@ export type { Progress, RunHooks } from './progress.ts';
 export { type Seed, type ThoughtId, thoughtStream, type UniformStream, uniformStream } from './random.ts';
 export type { FinishReason } from './records.ts';
 export { FINISH_REASONS, NO_BASELINE, type RolloutRecord } from './records.ts';
+export { type RescoreSummary, runRescore } from './rescore.ts';
 // Rewards and advantages.
 export {
   type AdvantageGroup,

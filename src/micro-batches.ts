@@ -44,8 +44,11 @@ export function packMicroBatches(documents: readonly TreeDocument[], tokenBudget
   );
 }
 
-/** The trunk's own loss goes with the first part. */
-function cutBranches(document: TreeDocument, tokenBudget: number): TreeDocument[] {
+/**
+ * A document over the budget in parts with the same trunk and some of its branches each, in their order. The trunk's own loss
+ * goes with the first part.
+ */
+export function cutBranches(document: TreeDocument, tokenBudget: number): TreeDocument[] {
   const { trunk, losses, branches } = document;
   if (paddedTokens([document]) <= tokenBudget || branches.length < 2) return [document];
   const longest = branches.reduce((most, { tokens }) => Math.max(most, tokens.length), 1);

@@ -1,26 +1,16 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
+import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { parseDevice, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
 import { type BadRows, badRowsNotice } from './data/index.ts';
 import { RunError } from './errors.ts';
-import { type OpenModel, openModel } from './model-directory.ts';
+import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
-import {
-  Baseline,
-  type BaselineRequest,
-  type CustomReward,
-  loadRewardModule,
-  type NoThinkScorer,
-  noThinkLogProbs,
-  type PositionScore,
-  positionScores,
-} from './reward/index.ts';
+import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
 import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
-import { type SessionOptions, Value } from './runtime/index.ts';
 import { payThoughts, toRecords } from './thinking.ts';
-import { ThoughtData } from './thought-data.ts';
-import { TreeModel } from './tree-model.ts';
+import { checkSameTokenizer, ThoughtData } from './thought-data.ts';
 
 /** What a call of runRollout wrote. */
 export interface RolloutSummary {
@@ -44,11 +34,9 @@ export interface RolloutSummary {
   seconds: number;
 }
 
-/** Padded tokens of a no-think pass. */
-const SCORE_TOKENS = 8192;
-
 /**
- * Thinks before positions of documents and writes one row a thought. The no-think score is that of the same weights.
+ * Thinks before positions of documents and writes one row a thought. The no-think score is that of the same weights, unless
+ * `baselineModel` names others.
  * @throws UserError for bad input, before anything is written; RunError when it is interrupted
  */
 export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): Promise<RolloutSummary> {
@@ -58,6 +46,8 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
+  const baselineModel = config.baselineModel === undefined ? undefined : await openModel(config.baselineModel);
+  if (baselineModel !== undefined) await checkSameTokenizer(model, baselineModel);
   const source = await data.documents(config.data);
   const notice = badRowsNotice(source.badRows);
   if (notice !== undefined) hooks.onNotice?.(notice);
@@ -65,11 +55,15 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   await source.documents().documents.next();
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
   const { device, threads, out: _out, ...recorded } = config;
-  const settings = { ...recordedSettings(rolloutSchema, recorded), dataHash: source.hash, rewardHash: custom?.hash };
+  const settings = {
+    ...recordedSettings(rolloutSchema, recorded),
+    ...{ dataHash: source.hash, tokenizerHash: source.tokenizerHash, rewardHash: custom?.hash },
+    baselineModelHash: await baselineModel?.hash(),
+  };
   const metadata = { config: settings, modelHash: await model.hash() };
 
   const options = { device: parseDevice(device), intraOpThreads: threads };
-  using scorer = await SelfScorer.create(model, options);
+  using scorer = await CheckpointScorer.create(baselineModel ?? model, options);
   const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
   return await withParents(config.out, async () => {
@@ -94,39 +88,6 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
 async function* skip<T>(items: AsyncIterable<T>, count: number): AsyncGenerator<T> {
   let passed = 0;
   for await (const item of items) if (passed++ >= count) yield item;
-}
-
-/** Scores text without a thought under a checkpoint's weights. */
-class SelfScorer implements NoThinkScorer, Disposable {
-  readonly #model: TreeModel;
-  readonly #weights: ReadonlyMap<string, Value>;
-
-  private constructor(model: TreeModel, weights: ReadonlyMap<string, Value>) {
-    this.#model = model;
-    this.#weights = weights;
-  }
-
-  /** @throws UserError that names the tensors that are not finite */
-  static async create(model: OpenModel, options: SessionOptions): Promise<SelfScorer> {
-    const weights = [...(await model.loadWeights())];
-    const tree = await TreeModel.create(model.trainingArtifacts.evalModel, options);
-    const values = weights.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)] as const);
-    return new SelfScorer(tree, new Map(values));
-  }
-
-  async copyFromPolicy(): Promise<void> {}
-
-  score(requests: readonly BaselineRequest[], horizon: number): Promise<Float32Array[][]> {
-    return noThinkLogProbs((batch) => this.#model.run(batch, this.#weights), requests, horizon, SCORE_TOKENS);
-  }
-
-  positionScores = (documents: readonly ArrayLike<number>[], kind: PositionScore): Promise<Float32Array[]> =>
-    positionScores((batch) => this.#model.run(batch, this.#weights), documents, kind, SCORE_TOKENS);
-
-  [Symbol.dispose](): void {
-    this.#model.dispose();
-    for (const value of this.#weights.values()) value.dispose();
-  }
 }
 
 interface WriteInput {

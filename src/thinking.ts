@@ -1,6 +1,13 @@
 import { type PayRules, payGroups } from './pay.ts';
 import type { RolloutRecord } from './records.ts';
-import type { Baseline, CustomReward, RewardInput, RewardMetrics, UnpaidRecord } from './reward/index.ts';
+import type {
+  Baseline,
+  BaselineRequest,
+  CustomReward,
+  RewardInput,
+  RewardMetrics,
+  UnpaidRecord,
+} from './reward/index.ts';
 import type { DocumentRollouts, RolloutDocument, Thought } from './rollout/index.ts';
 
 /** The thoughts at one position of a document. */
@@ -80,7 +87,10 @@ function rewardInputs(group: ThoughtGroup, { decode, versions }: CustomPay): Omi
 }
 
 /** What the baseline reads: the text as it is, or with the prompt before it. */
-function noThinkRequest({ id, tokens, positions, promptTokens = 0 }: RolloutDocument, prompted: boolean) {
+export function noThinkRequest(
+  { id, tokens, positions, promptTokens = 0 }: RolloutDocument,
+  prompted: boolean,
+): BaselineRequest {
   if (prompted || promptTokens === 0) return { document: id, tokens, positions };
   return {
     document: id,

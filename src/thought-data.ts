@@ -1,6 +1,7 @@
 import {
   checkTokenizerFits,
   choosePositions,
+  fileHash,
   loadTokenizer,
   needsPosition,
   type PositionStrategy,
@@ -109,7 +110,11 @@ export class ThoughtData {
     const { positionStrategy, positions: count, positionStride: stride, horizon, seed } = this.#settings;
     const strategy = this.positionScore !== undefined && scores === undefined ? 'uniform' : positionStrategy;
     const positions = choosePositions(strategy, document, { count, stride, horizon, seed, step, scores });
-    const { id, tokens } = document;
+    return this.placedAt(document, positions);
+  }
+
+  /** A document behind the prompt, to think at `positions` of its own tokens. */
+  placedAt({ id, tokens }: TokenizedDocument, positions: readonly number[]): RolloutDocument {
     const promptTokens = this.#prompt.length;
     if (promptTokens === 0) return { id, tokens, positions };
     return {
@@ -161,6 +166,21 @@ export class ThoughtData {
   }
 
   decode = (tokens: ArrayLike<number>): string => this.tokenizer.decode(tokens);
+}
+
+/** UserError unless another model can read what was tokenized for `model`. */
+export async function checkSameTokenizer(model: OpenModel, other: OpenModel): Promise<void> {
+  const [expected, found] = await Promise.all([loadTokenizer(model.directory), loadTokenizer(other.directory)]);
+  if ((await fileHash(expected.path)) !== (await fileHash(found.path))) {
+    throw new UserError(`${found.path}: is not the tokenizer of ${model.directory}; the two models need the same one`);
+  }
+  checkTokenizerFits(found, other.config.vocabSize);
+  if (other.config.maxPositions < model.config.maxPositions) {
+    throw new UserError(
+      `${other.directory}: has ${other.config.maxPositions} positions, fewer than the ${model.config.maxPositions} of ` +
+        `${model.directory}, and could not read all that is written for it`,
+    );
+  }
 }
 
 /** Tokenizers may leave out what their vocabulary lacks, so the prompt is read back. */

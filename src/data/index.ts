@@ -3,6 +3,7 @@ export { type BadRows, badRowsNotice, Corpus, type CorpusOptions, type Item } fr
 export { STDIN } from './data-files.ts';
 export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
 export { type ReadOptions, readDocuments } from './documents.ts';
+export { fileHash } from './fingerprint.ts';
 export { type DataCursor, DataLoader, type LoaderOptions } from './loader.ts';
 export { type PackedCursor, PackedStream } from './packed-stream.ts';
 export { type PackOptions, packDocuments, withEnd } from './packing.ts';

@@ -40,6 +40,8 @@ export class TextData {
   readonly #drawing: DocumentTokenizer;
   /** SHA-256 of the documents, their weights and the tokenizer: whether data is what it was before an interruption. */
   readonly hash: string;
+  /** SHA-256 of the tokenizer's file. */
+  readonly tokenizerHash: string;
   readonly badRows: BadRows;
 
   private constructor(
@@ -54,6 +56,7 @@ export class TextData {
     this.#tokenizeOptions = tokenizeOptions;
     this.#settings = settings;
     this.#drawing = new DocumentTokenizer(tokenizer, tokenizeOptions);
+    this.tokenizerHash = tokenizerHash;
     this.hash = dataHashOf(corpora, [tokenizerHash]);
     this.badRows = badRowsOf(corpora);
   }
@@ -113,11 +116,15 @@ export class TextData {
 
   /**
    * The documents once, in their order. `tokenizing` tells what was left out and cut up to then.
+   * @param wanted only those of these ids; the others are not tokenized
    * @throws UserError after the last one, if there was none
    */
-  documents(): { tokenizing: DocumentTokenizer; documents: AsyncGenerator<TokenizedDocument> } {
+  documents(wanted?: (id: string) => boolean): {
+    tokenizing: DocumentTokenizer;
+    documents: AsyncGenerator<TokenizedDocument>;
+  } {
     const tokenizing = new DocumentTokenizer(this.#tokenizer, this.#tokenizeOptions);
-    return { tokenizing, documents: inOrder(this.#corpora, tokenizing) };
+    return { tokenizing, documents: inOrder(this.#corpora, tokenizing, wanted) };
   }
 
   /** All documents in memory, for held-out ones. */
@@ -131,15 +138,17 @@ export class TextData {
 async function* inOrder(
   corpora: readonly WeightedCorpus<Document>[],
   tokenizing: DocumentTokenizer,
+  wanted: (id: string) => boolean = () => true,
 ): AsyncGenerator<TokenizedDocument> {
   let none = true;
   for (const { corpus } of corpora) {
     for await (const { item } of corpus.read()) {
+      if (!wanted(item.id)) continue;
       const document = tokenizing.take(item);
       if (document === undefined) continue;
       none = false;
       yield document;
     }
   }
-  if (none) throw tokenizing.noneOfUse();
+  if (none && tokenizing.skipped > 0) throw tokenizing.noneOfUse();
 }

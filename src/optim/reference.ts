@@ -1,4 +1,4 @@
-import { microBatches } from '../micro-batches.ts';
+import { cutBranches, microBatches } from '../micro-batches.ts';
 import { buildTreeBatch, type LossRow, type TreeBatch, type TreeDocument } from '../tree-batch.ts';
 
 /**
@@ -13,7 +13,8 @@ export async function rowLogProbs(
   tokenBudget: number,
 ): Promise<Float32Array> {
   const parts: Float32Array[] = [];
-  for (const batch of microBatches(documents, tokenBudget)) parts.push((await run(buildTreeBatch(batch))).logProbs);
+  const cut = documents.flatMap((document) => cutBranches(document, tokenBudget));
+  for (const batch of microBatches(cut, tokenBudget)) parts.push((await run(buildTreeBatch(batch))).logProbs);
   const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let start = 0;
   for (const part of parts) {

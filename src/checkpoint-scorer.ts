@@ -1,0 +1,56 @@
+import type { OpenModel } from './model-directory.ts';
+import { rowLogProbs } from './optim/index.ts';
+import {
+  type BaselineRequest,
+  type NoThinkScorer,
+  noThinkLogProbs,
+  type PositionScore,
+  positionScores,
+} from './reward/index.ts';
+import { type SessionOptions, Value } from './runtime/index.ts';
+import type { TreeBatch, TreeDocument } from './tree-batch.ts';
+import { TreeModel } from './tree-model.ts';
+
+/** Padded tokens of a forward pass. */
+const SCORE_TOKENS = 8192;
+
+/** Teacher-forced scores under a checkpoint's weights, as they are. */
+export class CheckpointScorer implements NoThinkScorer, Disposable {
+  readonly #model: TreeModel;
+  readonly #weights: ReadonlyMap<string, Value>;
+
+  private constructor(model: TreeModel, weights: ReadonlyMap<string, Value>) {
+    this.#model = model;
+    this.#weights = weights;
+  }
+
+  /** @throws UserError that names the tensors that are not finite */
+  static async create(model: OpenModel, options: SessionOptions): Promise<CheckpointScorer> {
+    const weights = [...(await model.loadWeights())];
+    const tree = await TreeModel.create(model.trainingArtifacts.evalModel, options);
+    const values = weights.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)] as const);
+    return new CheckpointScorer(tree, new Map(values));
+  }
+
+  /** There is no policy beside these weights. */
+  async copyFromPolicy(): Promise<void> {}
+
+  #run = (batch: TreeBatch) => this.#model.run(batch, this.#weights);
+
+  score(requests: readonly BaselineRequest[], horizon: number): Promise<Float32Array[][]> {
+    return noThinkLogProbs(this.#run, requests, horizon, SCORE_TOKENS);
+  }
+
+  positionScores = (documents: readonly ArrayLike<number>[], kind: PositionScore): Promise<Float32Array[]> =>
+    positionScores(this.#run, documents, kind, SCORE_TOKENS);
+
+  /** log p(target) of every loss row, nats, in the order of rowLogProbs. */
+  rowLogProbs(documents: readonly TreeDocument[]): Promise<Float32Array> {
+    return rowLogProbs(documents, this.#run, SCORE_TOKENS);
+  }
+
+  [Symbol.dispose](): void {
+    this.#model.dispose();
+    for (const value of this.#weights.values()) value.dispose();
+  }
+}
