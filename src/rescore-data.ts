@@ -45,7 +45,10 @@ export class RescoreData {
         `${path}: its data came from standard input, which cannot be read again; name it as a file with --data`,
       );
     }
-    const thoughts = await ThoughtData.open(model, run);
+    const thoughts = await ThoughtData.open(model, run).catch((thrown: unknown) => {
+      if (!(thrown instanceof UserError)) throw thrown;
+      throw new UserError(`${path}: was made with settings that do not fit ${model.directory}: ${thrown.message}`);
+    });
     const source = await thoughts.documents(files);
     if (source.tokenizerHash !== run.tokenizerHash) {
       throw new UserError(

@@ -80,33 +80,31 @@ test('the command line', async () => {
 });
 
 test('a reward module in TypeScript, where Node.js can load it, and what it says where not', async () => {
-  const module =
-    'const reward = (thoughts: { rollout: number }[]) => thoughts.map(({ rollout }) => rollout);\nexport default reward;\n';
-  await writeFile(join(project, 'reward.ts'), module);
+  // The module that the documents show.
+  const library = await readFile(installed('docs/library.md'), 'utf8');
+  const [, module] = /^```ts\n(import type \{ RewardFunction \}.*?)^```$/ms.exec(library) ?? [];
+  await writeFile(join(project, 'reward.ts'), String(module));
   const model = 'node_modules/rlp-ort/models/tiny-qwen3';
   const files = ['--model', model, '--data', `${model}/corpus/held-out.jsonl`, '--limit', '1'];
   const flags = ['--group-size', '2', '--max-thought-tokens', '2', '--json'];
   const rollout = (reward: string) =>
     inProject(
       'node_modules/rlp-ort/dist/cli/main.js',
-      'rollout',
-      ...files,
-      ...flags,
-      '--reward',
-      reward,
-      '--out',
-      `${reward}.arrow`,
+      ...['rollout', ...files, ...flags, '--reward', reward, '--out', `${reward}.arrow`],
     );
-  if ((process.features as { typescript?: string | false }).typescript)
-    expect(JSON.parse((await rollout('reward.ts')).stdout).reward).toBe(0.5);
+  const expectPaid = ({ stdout }: { stdout: string | Buffer }) => {
+    const { reward, noThinkCrossEntropy, reasonedCrossEntropy, tokens, rows } = JSON.parse(String(stdout));
+    expect(reward).toBeCloseTo(noThinkCrossEntropy - reasonedCrossEntropy - (0.01 * tokens) / rows, 5);
+  };
+  if ((process.features as { typescript?: string | false }).typescript) expectPaid(await rollout('reward.ts'));
   else {
     await expect(rollout('reward.ts')).rejects.toMatchObject({
       code: 2,
       stderr: `rlp-ort: reward module reward.ts: Node.js ${process.versions.node} cannot load TypeScript; take 22.18 or newer, or compile it: npx tsc --module esnext --target es2023 reward.ts\n`,
     });
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
-    await inProject(tsc, '--module', 'esnext', '--target', 'es2023', 'reward.ts');
-    expect(JSON.parse((await rollout('reward.js')).stdout).reward).toBe(0.5);
+    await inProject(tsc, '--strict', '--module', 'esnext', '--target', 'es2023', 'reward.ts');
+    expectPaid(await rollout('reward.js'));
   }
 });
 

@@ -4,7 +4,7 @@ import { cpSync, existsSync, readFileSync, renameSync, rmSync, statSync, writeFi
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { partialPath, readRollouts } from '../src/arrow.ts';
+import { partialPath, RolloutWriter, readRollouts } from '../src/arrow.ts';
 import { type RescoreConfig, rescoreSchema, rolloutSchema, trainSchema } from '../src/config.ts';
 import { RunError } from '../src/errors.ts';
 import { loadWeights, openCheckpoint, writeCheckpointDirectory } from '../src/export/index.ts';
@@ -306,6 +306,90 @@ describe('what cannot be', () => {
       `${path}: is not the tokenizer of ${folder.in('model')}; the two models need the same one`,
     );
   });
+});
+
+describe('a file', () => {
+  /** The rollouts with other metadata or rows. */
+  async function changed(
+    config: Record<string, unknown>,
+    change: (row: RolloutRecord) => RolloutRecord = (row) => row,
+  ): Promise<string> {
+    const source = await readRollouts(folder.in('rollouts.arrow'));
+    const path = folder.in(`changed-${count++}.arrow`);
+    const metadata = { ...source.metadata, config: { ...(source.metadata.config as object), ...config } };
+    await using writer = await RolloutWriter.open(path, metadata);
+    for await (const rows of source) await writer.append(rows.map(change));
+    await writer.finish();
+    return path;
+  }
+
+  it('from an earlier version, which does not say what data it was made with', async () => {
+    const path = await changed({ dataHash: undefined });
+    expect(await refusal({ rescore: path })).toBe(
+      `${path}: does not say what data and tokenizer it was made with; only --reward can score it again`,
+    );
+    expect((await rescored({ rescore: path, reward: LENGTH_PENALTY })).rows).toHaveLength(DOCUMENTS * 6);
+  });
+
+  it('from standard input: the data by its ids, where it is a file', async () => {
+    const path = await changed({ data: ['-'] });
+    expect(await refusal({ rescore: path })).toBe(
+      `${path}: its data came from standard input, which cannot be read again; name it as a file with --data`,
+    );
+    const { rows } = await rescored({ rescore: path, model: folder.in('model'), data: [folder.in('data.jsonl')] });
+    expectSame(rows, await rowsOf(path));
+  });
+
+  it('of another objective, with settings that are none, with rows that are not those of the data', async () => {
+    const grpo = await changed({ objective: 'grpo' });
+    expect(await refusal({ rescore: grpo })).toBe(
+      `${grpo}: comes from --objective grpo; only thoughts of rlp can be scored again`,
+    );
+    const broken = await changed({ groupSize: 'many' });
+    expect(await refusal({ rescore: broken })).toMatch(
+      `${broken}: the recorded setting groupSize is not what rlp-ort writes (`,
+    );
+    const other = await changed({}, (row) => ({ ...row, targetTokens: row.targetTokens.map((token) => token + 1) }));
+    const { code, err } = await runCli([
+      ...['rollout', '--rescore', other, '--model', folder.in('model'), '--out', folder.in('never.arrow')],
+    ]);
+    expect(code).toBe(2);
+    expect(err).toMatch(
+      /changed-\d+\.arrow: document n0, position \d+: has the targets \d+, \d+, in the data there is \d+, \d+; the file has been changed\n$/,
+    );
+    const lost = await changed({}, (row) => ({ ...row, documentId: `lost ${row.documentId}` }));
+    await expect(runRescore(configOf({ rescore: lost, model: folder.in('model') }))).rejects.toThrow(
+      `${lost}: document lost n0 is not in the data, or too short for the model's positions`,
+    );
+  });
+
+  it('whose documents a model with fewer positions cannot hold', async () => {
+    cpSync(folder.in('model'), folder.in('short'), { recursive: true });
+    const config = JSON.parse(readFileSync(folder.in('short', 'config.json'), 'utf8'));
+    const withPositions = (positions: number) =>
+      writeFileSync(
+        folder.in('short', 'config.json'),
+        JSON.stringify({ ...config, max_position_embeddings: positions }),
+      );
+    withPositions(16);
+    expect(await refusal({ model: folder.in('short') })).toMatch(
+      new RegExp(
+        `^${folder.in('rollouts.arrow')}: was made with settings that do not fit ${folder.in('short')}: --max-thought`,
+      ),
+    );
+    const path = await promptless();
+    withPositions(20);
+    await expect(runRescore(configOf({ rescore: path, model: folder.in('short') }))).rejects.toThrow(
+      /promptless\.arrow: document n\d+, position \d+: the model's positions hold only \d+ tokens of it$/,
+    );
+  });
+
+  async function promptless(): Promise<string> {
+    const out = folder.in('promptless.arrow');
+    const files = { model: folder.in('model'), data: [folder.in('data.jsonl')], out };
+    await runRollout(rolloutSchema.parse({ ...files, groupSize: 2, positions: 4, maxThoughtTokens: 2, threads: 1 }));
+    return out;
+  }
 });
 
 describe('an interrupted re-scoring', () => {

@@ -50,9 +50,9 @@ export interface RolloutStatistics {
   documents: number;
   /** Groups: (step, document, position) with their thoughts. */
   positions: number;
-  /** Information gain in nats. */
+  /** Information gain in nats, or what a reward module paid. */
   reward: Distribution;
-  /** Share of thoughts with a reward above 0: they made the text more likely. */
+  /** Share of thoughts with a reward above 0: under the information gain, they made the text more likely. */
   sharePositive: number;
   /** Share of groups whose rewards are all equal: they teach nothing. */
   shareWithoutSpread: number;

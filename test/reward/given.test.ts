@@ -49,6 +49,15 @@ describe('given rewards', () => {
     expect(metrics.reward).toBeCloseTo(10 / 3, 12);
   });
 
+  test('need no scores of targets: a completion has none', () => {
+    const completion: ScoredThought = { reasonedLogProbs: [] };
+    const given = { name: 'exact', rewards: [[1, 0, 0]] };
+    const { reward: rewards, advantage, metrics } = reward([[completion, completion, completion]], null, { given });
+    expect([...rewards[0]]).toEqual([1, 0, 0]);
+    expect([...advantage[0]]).toEqual([1, -0.5, -0.5]);
+    expect(metrics).not.toHaveProperty('information_gain');
+  });
+
   test('with an information gain of one group in common, advantages are those of the gain', () => {
     const group = [thought(-1), thought(-2.5), thought(-0.25)];
     const gains = group.map(({ reasonedLogProbs }) => Number(reasonedLogProbs[0]) + 0.5);
