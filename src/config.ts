@@ -544,6 +544,7 @@ export const recordedRunSchema = z.object({
   documentsPerBatch: machineOptions.documentsPerBatch,
   objective: text.default('rlp'),
   dataHash: text.optional(),
+  textHash: text.optional(),
   tokenizerHash: text.optional(),
 });
 export type RecordedRun = z.output<typeof recordedRunSchema>;

@@ -57,7 +57,8 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const { device, threads, out: _out, ...recorded } = config;
   const settings = {
     ...recordedSettings(rolloutSchema, recorded),
-    ...{ dataHash: source.hash, tokenizerHash: source.tokenizerHash, rewardHash: custom?.hash },
+    ...{ dataHash: source.hash, textHash: source.textHash, tokenizerHash: source.tokenizerHash },
+    rewardHash: custom?.hash,
     baselineModelHash: await baselineModel?.hash(),
   };
   const metadata = { config: settings, modelHash: await model.hash() };

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -243,7 +244,10 @@ describe('scoring again with a reward', () => {
 });
 
 describe('data that has moved', () => {
-  it('is found where --data says, if its documents have ids', async () => {
+  const CHANGED =
+    /: is not what \S+\.arrow was made from, text by text; name that with --data \(and its files in the same order\)$/;
+
+  it('is found where --data says', async () => {
     renameSync(folder.in('data.jsonl'), folder.in('moved.jsonl'));
     try {
       expect(await refusal({})).toMatch(/data\.jsonl: no such file or folder/);
@@ -253,13 +257,54 @@ describe('data that has moved', () => {
         folder.in('changed.jsonl'),
         readFileSync(folder.in('moved.jsonl'), 'utf8').replace('times', 'plus'),
       );
-      expect(await refusal({ data: folder.in('changed.jsonl') })).toBe(
-        `data ${folder.in('changed.jsonl')}: is not what ${folder.in('rollouts.arrow')} was made from: it is other text, or in ` +
-          'other files without ids of its own; give that with --data',
-      );
+      expect(await refusal({ data: folder.in('changed.jsonl') })).toMatch(CHANGED);
     } finally {
       renameSync(folder.in('moved.jsonl'), folder.in('data.jsonl'));
     }
+    writeFileSync(folder.in('data-before.jsonl'), readFileSync(folder.in('data.jsonl')));
+    writeFileSync(folder.in('data.jsonl'), readFileSync(folder.in('changed.jsonl')));
+    expect(await refusal({})).toMatch(CHANGED);
+    renameSync(folder.in('data-before.jsonl'), folder.in('data.jsonl'));
+  });
+
+  it('without ids of its own: by the names of the files and their rows', async () => {
+    const corpus = (name: string) => join(folder.in(name), '*.txt');
+    const texts = {
+      'a.txt': 'One and one is two.',
+      'b.txt': 'Two and two is four.',
+      'c.txt': 'Three and four is seven.',
+    };
+    mkdirSync(folder.in('texts'));
+    for (const [name, text] of Object.entries(texts)) writeFileSync(folder.in('texts', name), text);
+    const source = folder.in('texts.arrow');
+    const flags = { groupSize: 2, positions: 2, maxThoughtTokens: 3, threads: 1 };
+    await runRollout(
+      rolloutSchema.parse({ model: folder.in('model'), data: [corpus('texts')], out: source, ...flags }),
+    );
+    renameSync(folder.in('texts'), folder.in('elsewhere'));
+    const again = (data: string[]) => rescored({ rescore: source, model: folder.in('model'), data });
+    expectSame((await again([corpus('elsewhere')])).rows, await rowsOf(source));
+    // The same texts in files of other names: what is whose cannot be told.
+    renameSync(folder.in('elsewhere', 'c.txt'), folder.in('elsewhere', 'd.txt'));
+    await expect(again([corpus('elsewhere')])).rejects.toThrow(/document \S+c\.txt:1 is not in the data/);
+    mkdirSync(folder.in('elsewhere', 'more'));
+    renameSync(folder.in('elsewhere', 'd.txt'), folder.in('elsewhere', 'more', 'a.txt'));
+    await expect(again([corpus('elsewhere'), corpus('elsewhere/more')])).rejects.toThrow(/two files are called a\.txt/);
+
+    // A single file may be called anything.
+    writeFileSync(
+      folder.in('lines.jsonl'),
+      Object.values(texts)
+        .map((text) => `${JSON.stringify({ text })}\n`)
+        .join(''),
+    );
+    const out = folder.in('lines.arrow');
+    await runRollout(
+      rolloutSchema.parse({ model: folder.in('model'), data: [folder.in('lines.jsonl')], out, ...flags }),
+    );
+    renameSync(folder.in('lines.jsonl'), folder.in('renamed.jsonl'));
+    const renamed = { rescore: out, model: folder.in('model'), data: [folder.in('renamed.jsonl')] };
+    expectSame((await rescored(renamed)).rows, await rowsOf(out));
   });
 });
 

@@ -67,19 +67,27 @@ export class Corpus<T extends Item> {
   /** Rows to use. */
   readonly size: number;
   readonly badRows: BadRows;
-  /** SHA-256 of the rows to use and of where they lie in their files. */
+  /** SHA-256 of the rows to use and of where they lie in their files, and of the names of `unnamed`. */
   readonly hash: string;
+  /** The same, whatever the files are called. */
+  readonly textHash: string;
+  /** Names of the files with rows that have no id of their own: they are named after them. */
+  readonly unnamed: readonly string[];
 
   private constructor(
     files: readonly CheckedFile[],
     options: CorpusOptions<T>,
-    { size, badRows, hash }: { size: number; badRows: BadRows; hash: string },
+    { size, badRows, textHash, unnamed }: Pick<Corpus<T>, 'size' | 'badRows' | 'textHash' | 'unnamed'>,
   ) {
     this.#files = files;
     this.#options = options;
     this.size = size;
     this.badRows = badRows;
-    this.hash = hash;
+    this.textHash = textHash;
+    this.unnamed = unnamed;
+    this.hash = createHash('sha256')
+      .update(JSON.stringify([textHash, unnamed]))
+      .digest('hex');
   }
 
   /**
@@ -98,6 +106,7 @@ export class Corpus<T extends Item> {
     const badRows: BadRows = { count: 0, first: [] };
     const { limit = Infinity } = options;
     const checked: CheckedFile[] = [];
+    const unnamed: string[] = [];
     let size = 0;
     for (const [i, dataFile] of files.entries()) {
       if (size >= limit) break;
@@ -115,10 +124,11 @@ export class Corpus<T extends Item> {
         }
         const { item, next } = found;
         // `FILE:ROW` is nobody else's, unless a row has it as an id of its own.
-        if (item.id !== placeOf(item.source) && !before.ids.add(item.id)) {
-          await refuseSecond(before.files, item, options);
-        }
-        hash.update(`${JSON.stringify([i, next.row, next.byte, { ...item, source: undefined }])}\n`);
+        const named = item.id !== placeOf(item.source);
+        if (named && !before.ids.add(item.id)) await refuseSecond(before.files, item, options);
+        if (!named && unnamed.at(-1) !== item.source.file) unnamed.push(item.source.file);
+        const text = { ...item, source: undefined, ...(!named && { id: undefined }) };
+        hash.update(`${JSON.stringify([i, next.row, next.byte, text])}\n`);
         if (++size < limit) continue;
         file.end = next.row;
         break;
@@ -129,7 +139,7 @@ export class Corpus<T extends Item> {
       const why = `all ${badRows.count} rows are bad, the first: ${badRows.first[0]}`;
       throw new UserError(`data ${patterns.join(', ')}: no rows to use: ${why}`);
     }
-    return new Corpus(checked, options, { size, badRows, hash: hash.digest('hex') });
+    return new Corpus(checked, options, { size, badRows, textHash: hash.digest('hex'), unnamed });
   }
 
   get files(): number {

@@ -40,6 +40,10 @@ export class TextData {
   readonly #drawing: DocumentTokenizer;
   /** SHA-256 of the documents, their weights and the tokenizer: whether data is what it was before an interruption. */
   readonly hash: string;
+  /** The same, whatever the files are called. */
+  readonly textHash: string;
+  /** Names of the files with documents that are named `FILE:ROW` after them. */
+  readonly unnamed: readonly string[];
   /** SHA-256 of the tokenizer's file. */
   readonly tokenizerHash: string;
   readonly badRows: BadRows;
@@ -58,6 +62,8 @@ export class TextData {
     this.#drawing = new DocumentTokenizer(tokenizer, tokenizeOptions);
     this.tokenizerHash = tokenizerHash;
     this.hash = dataHashOf(corpora, [tokenizerHash]);
+    this.textHash = dataHashOf(corpora, [tokenizerHash], 'textHash');
+    this.unnamed = corpora.flatMap(({ corpus }) => corpus.unnamed);
     this.badRows = badRowsOf(corpora);
   }
 

@@ -37,9 +37,13 @@ export async function openCorpora<T extends Item>(
   return corpora;
 }
 
-/** SHA-256 of corpora, their weights, and whatever else decides what is drawn. */
-export function dataHashOf(corpora: readonly WeightedCorpus<Item>[], more: readonly string[]): string {
-  const parts = corpora.map(({ corpus, weight }) => [corpus.hash, weight]);
+/** SHA-256 of corpora, their weights, and whatever else decides what is drawn; `textHash`: whatever the files are called. */
+export function dataHashOf(
+  corpora: readonly WeightedCorpus<Item>[],
+  more: readonly string[],
+  kind: 'hash' | 'textHash' = 'hash',
+): string {
+  const parts = corpora.map(({ corpus, weight }) => [corpus[kind], weight]);
   return createHash('sha256')
     .update(JSON.stringify([parts, more]))
     .digest('hex');

@@ -67,8 +67,8 @@ function rlpObjective(
   custom: CustomReward | undefined,
 ): Objective {
   const { config, session, modelHash, dataHash, rewardHash } = context;
-  const { tokenizerHash } = data;
-  const settings = { ...recordedSettings(trainOptionsSchema, config), dataHash, tokenizerHash, rewardHash };
+  const { textHash, tokenizerHash } = data;
+  const settings = { ...recordedSettings(trainOptionsSchema, config), dataHash, textHash, tokenizerHash, rewardHash };
   const metadata = { config: settings, modelHash };
   const graphs = context.model.trainingRolloutGraphs;
   let loader = data.loader();
