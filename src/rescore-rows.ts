@@ -111,20 +111,33 @@ export async function rescoredBaseline(
   });
 }
 
-/** What the data says of recorded thoughts. */
-export interface DocumentTexts {
-  documents: ReadonlyMap<string, RolloutDocument>;
-  decode: (tokens: readonly number[]) => string;
+/** Text of a document, and of it before a position. */
+export type DocumentText = (id: string, position: number) => Pick<RewardInput, 'document' | 'prefix'>;
+
+/** The text of documents that have been read again; a document's is decoded once. */
+export function documentText(
+  documents: ReadonlyMap<string, RolloutDocument>,
+  decode: (tokens: readonly number[]) => string,
+): DocumentText {
+  const texts = new Map<string, string>();
+  return (id, position) => {
+    const { tokens, promptTokens = 0 } = documentOf(documents, id);
+    const own = Array.from(tokens).slice(promptTokens);
+    const document = texts.get(id) ?? decode(own);
+    texts.set(id, document);
+    return { document, prefix: decode(own.slice(0, position)) };
+  };
 }
 
 /**
- * What a reward function is told about recorded thoughts. Without the documents, what is not in the file is an error when it is
- * asked for, so that no function takes a part of the text for all of it.
+ * What a reward function is told about recorded thoughts at one position. Without their text, asking for it is an error, so
+ * that no function takes a part of the text for all of it.
  */
 export function rewardInputs(
   rows: readonly RolloutRecord[],
-  texts: DocumentTexts | undefined,
+  textOf: DocumentText | undefined,
 ): Omit<RewardInput, 'builtInReward'>[] {
+  const text = textOf?.(rows[0].documentId, rows[0].position);
   return rows.map(({ reward: _reward, advantage: _advantage, ...row }) => {
     const copy = {
       ...row,
@@ -135,11 +148,7 @@ export function rewardInputs(
       reasonedLogProbs: row.reasonedLogProbs.slice(),
       baselineLogProbs: row.baselineLogProbs.slice(),
     };
-    if (texts === undefined) return withoutText(copy);
-    const { documents, decode } = texts;
-    const { tokens, promptTokens = 0 } = documentOf(documents, row.documentId);
-    const text = Array.from(tokens).slice(promptTokens);
-    return { ...copy, document: decode(text), prefix: decode(text.slice(0, row.position)) };
+    return text === undefined ? withoutText(copy) : { ...copy, ...text };
   });
 }
 

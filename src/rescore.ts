@@ -14,7 +14,8 @@ import type { RolloutRecord } from './records.ts';
 import { RescoreData } from './rescore-data.ts';
 import {
   type Delimiters,
-  type DocumentTexts,
+  type DocumentText,
+  documentText,
   groupRows,
   rescoredBaseline,
   rescoredThoughts,
@@ -91,8 +92,8 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
       if (batch++ < writer.batches) continue; // written before a resume
       const documents = await data?.documentsOf(rows);
       const scored = scorers && documents ? await rescore(rows, documents, scorers, run) : rows;
-      const texts = documents && data && { documents, decode: data.thoughts.decode };
-      const paid = await payRows(scored, run, custom && { reward: custom, texts });
+      const textOf = documents && data && documentText(documents, data.thoughts.decode);
+      const paid = await payRows(scored, run, custom && { reward: custom, textOf });
       await writer.append(paid);
       const sum = (values: Float32Array) => values.reduce((a, b) => a + b, 0);
       for (const [i, { reward, reasonedLogProbs, baselineLogProbs }] of paid.entries()) {
@@ -136,7 +137,7 @@ async function rescore(
 async function payRows(
   rows: readonly RolloutRecord[],
   run: RecordedRun,
-  custom: { reward: CustomReward; texts: DocumentTexts | undefined } | undefined,
+  custom: { reward: CustomReward; textOf: DocumentText | undefined } | undefined,
 ): Promise<RolloutRecord[]> {
   const groups = groupRows(rows);
   const { rewards, advantages } = await payGroups(
@@ -147,7 +148,7 @@ async function payRows(
     { ...run, advantage: { group: run.compareWithin, scale: run.advantageScale, sign: run.rewardSign } },
     custom && {
       reward: custom.reward,
-      describe: (b) => rewardInputs(groups[b].rows, custom.texts),
+      describe: (b) => rewardInputs(groups[b].rows, custom.textOf),
     },
   );
   return groups.flatMap(({ rows: thoughts }, b) =>

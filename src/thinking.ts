@@ -64,7 +64,7 @@ export async function payThoughts(
   const { rewards, advantages, excluded, metrics } = await payGroups(
     groups.map((group) => ({ ...group, documentId: group.document.id })),
     options,
-    custom && { reward: custom.reward, describe: (b) => rewardInputs(groups[b], custom) },
+    custom && { reward: custom.reward, describe: rewardInputs(groups, custom) },
   );
   return {
     groups: groups.map((group, b) => ({
@@ -77,13 +77,20 @@ export async function payThoughts(
   };
 }
 
-/** The rows of a group before they are paid, with the text around the thoughts. */
-function rewardInputs(group: ThoughtGroup, { decode, versions }: CustomPay): Omit<RewardInput, 'builtInReward'>[] {
-  const { promptTokens = 0 } = group.document;
-  const tokens = Array.from(group.document.tokens);
-  const document = decode(tokens.slice(promptTokens));
-  const prefix = decode(tokens.slice(promptTokens, group.position));
-  return unpaidRecords(group, decode, versions).map((record) => ({ ...record, document, prefix }));
+/** The rows of groups before they are paid, with the text around the thoughts; a document's is decoded once. */
+function rewardInputs(
+  groups: readonly ThoughtGroup[],
+  { decode, versions }: CustomPay,
+): (group: number) => Omit<RewardInput, 'builtInReward'>[] {
+  const texts = new Map<RolloutDocument, string>();
+  return (b) => {
+    const { document, position } = groups[b];
+    const text = Array.from(document.tokens).slice(document.promptTokens ?? 0);
+    const whole = texts.get(document) ?? decode(text);
+    texts.set(document, whole);
+    const prefix = decode(text.slice(0, position - (document.promptTokens ?? 0)));
+    return unpaidRecords(groups[b], decode, versions).map((record) => ({ ...record, document: whole, prefix }));
+  };
 }
 
 /** What the baseline reads: the text as it is, or with the prompt before it. */

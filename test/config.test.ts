@@ -5,6 +5,7 @@ import {
   inspectSchema,
   OPTION_GROUPS,
   parseDevice,
+  rolloutOptionsSchema,
   rolloutSchema,
   trainOptionsSchema,
   trainSchema,
@@ -14,7 +15,7 @@ import { optionSpecs } from '../src/config-options.ts';
 const minimal = { model: 'm', data: ['a.txt'], run: 'r' };
 
 test('every setting has a description, a known group and a lower-case flag', () => {
-  for (const schema of [exportSchema, rolloutSchema, trainOptionsSchema, inspectSchema, doctorSchema]) {
+  for (const schema of [exportSchema, rolloutOptionsSchema, trainOptionsSchema, inspectSchema, doctorSchema]) {
     for (const spec of optionSpecs(schema)) {
       expect(spec.meta.description).not.toBe('');
       expect(OPTION_GROUPS).toContain(spec.meta.group);

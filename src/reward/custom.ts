@@ -21,8 +21,9 @@ export interface RewardInput extends UnpaidRecord {
 /**
  * A reward of the user's own: one finite number a thought, in their order, in whatever unit.
  *
- * It is called once for the thoughts of a training step, or for a batch of a rollout. Thoughts at one position of a document follow
- * each other. For a run that can be resumed to the byte it must give the same numbers when it is asked again.
+ * It is called once for the thoughts of a training step, of an evaluation (whose `step` is 0), or of a batch of a rollout.
+ * Thoughts at one position of a document follow each other. For a run that can be resumed to the byte it must give the same
+ * numbers when it is asked again.
  */
 export type RewardFunction = (thoughts: readonly RewardInput[]) => ArrayLike<number> | Promise<ArrayLike<number>>;
 
