@@ -6,6 +6,7 @@ import { parameterShapes } from '../model-config.ts';
 import { autocast, type ComputeDType } from './autocast.ts';
 import { GraphBuilder } from './builder.ts';
 import type { DecoderContext, OperatorFlavor } from './decoder.ts';
+import type { Graph } from './ir.ts';
 import { buildOptimizer } from './optimizer-graph.ts';
 import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
 import { buildPrefill, buildStep } from './rollout-graphs.ts';
@@ -67,12 +68,23 @@ export function buildArtifact(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora, recompute = false, dtype = 'float32' }: GraphOptions = {},
+  options: GraphOptions = {},
 ): Uint8Array {
+  const { graph, opset } = buildArtifactGraph(name, config, locate, options);
+  return serializeGraph(graph, { opset });
+}
+
+/** The same before it is written as ONNX. */
+export function buildArtifactGraph(
+  name: ArtifactName,
+  config: ModelConfig,
+  locate: Locate,
+  { lora, recompute = false, dtype = 'float32' }: GraphOptions = {},
+): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
     buildOptimizer(builder, trainableShapes(config, lora), isLossScaled(dtype));
-    return serializeGraph(builder.graph, { opset: OPSET });
+    return { graph: builder.graph, opset: OPSET };
   }
   const { build, flavor, weights, opset } = RECIPES[name];
   const weight = weights === 'inputs' ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
@@ -88,7 +100,7 @@ export function buildArtifact(
     { scaledLoss: isLossScaled(dtype) },
   );
   if (dtype !== 'float32') autocast(builder.graph, dtype);
-  return serializeGraph(builder.graph, { opset });
+  return { graph: builder.graph, opset };
 }
 
 /** Weights where a checkpoint has them, its files in the folder that the model is loaded for. */

@@ -201,6 +201,18 @@ export function openApi(table: Pointer) {
       37,
       'void *, size_t, void *, _Out_ void **',
     ),
+    /** The array and what it holds belong to the session. */
+    Session_GetEpGraphAssignmentInfo: status<[session: Pointer, subgraphs: Out<Pointer>, count: Out<number>]>(
+      407,
+      'void *, _Out_ void **, _Out_ size_t *',
+    ),
+    EpAssignedSubgraph_GetEpName: status<[subgraph: Pointer, out: Out<string>]>(408, 'void *, _Out_ str *'),
+    EpAssignedSubgraph_GetNodes: status<[subgraph: Pointer, nodes: Out<Pointer>, count: Out<number>]>(
+      409,
+      'void *, _Out_ void **, _Out_ size_t *',
+    ),
+    EpAssignedNode_GetName: status<[node: Pointer, out: Out<string>]>(410, 'void *, _Out_ str *'),
+    EpAssignedNode_GetOperatorType: status<[node: Pointer, out: Out<string>]>(412, 'void *, _Out_ str *'),
     ReleaseSession: release(95),
 
     // Bindings

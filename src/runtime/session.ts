@@ -7,6 +7,7 @@ import { Binding } from './binding.ts';
 import type { Device, LogSeverity } from './environment.ts';
 import { CPU, created, createdAsync, deviceName, environment, explain, LOG_LEVELS } from './environment.ts';
 import { Handle, pinned } from './handle.ts';
+import { type PlacedNode, placementOf, RECORD_PLACEMENT } from './placement.ts';
 import { appendProvider } from './providers.ts';
 import type { Value } from './value.ts';
 import { describe } from './value.ts';
@@ -39,6 +40,8 @@ export interface SessionOptions {
   memoryPattern?: boolean;
   /** Default 'error': ONNX Runtime's warnings are for its developers. */
   logSeverity?: LogSeverity;
+  /** Keep which provider each node was given to, for `Session.placement`. Always so on devices other than the CPU. */
+  recordPlacement?: boolean;
   /** Further entries as in onnxruntime_session_options_config_keys.h, e.g. 'session.disable_prepacking': '1'. */
   configEntries?: Readonly<Record<string, string>>;
 }
@@ -131,6 +134,11 @@ export class Session implements Disposable {
     return binding.outputs();
   }
 
+  /** The nodes of the graph and who runs them. Throws OrtError unless the placement was recorded. */
+  get placement(): PlacedNode[] {
+    return placementOf(this.handle.pointer);
+  }
+
   bind(): Binding {
     return new Binding(this);
   }
@@ -155,7 +163,8 @@ function configure(native: Pointer, device: Device, options: SessionOptions): vo
   api.SetSessionGraphOptimizationLevel(native, OPTIMIZATION_LEVELS[options.optimizationLevel ?? 'all']);
   if (options.memoryPattern === false) api.DisableMemPattern(native);
   if (options.intraOpThreads !== undefined) api.SetIntraOpNumThreads(native, options.intraOpThreads);
-  const entries = { ...options.configEntries };
+  const recordPlacement = options.recordPlacement ?? device.kind !== 'cpu';
+  const entries: Record<string, string> = { ...(recordPlacement && RECORD_PLACEMENT), ...options.configEntries };
   if (options.externalDataFolder !== undefined) {
     entries['session.model_external_initializers_file_folder_path'] = options.externalDataFolder;
   }
