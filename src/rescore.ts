@@ -87,9 +87,10 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
     };
     report();
     stopIfInterrupted();
+    const first = writer.batches; // those before are of an interrupted call
     let batch = 0;
     for await (const rows of source) {
-      if (batch++ < writer.batches) continue; // written before a resume
+      if (batch++ < first) continue;
       const documents = await data?.documentsOf(rows);
       const scored = scorers && documents ? await rescore(rows, documents, scorers, run) : rows;
       const textOf = documents && data && documentText(documents, data.thoughts.decode);
