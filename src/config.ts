@@ -619,7 +619,11 @@ export const inspectSchema = z.object({
 });
 export type InspectConfig = z.output<typeof inspectSchema>;
 
-export const doctorSchema = z.object({ json });
+export const doctorSchema = z.object({
+  model: option(text.optional(), FILES, 'Folder of a model whose graphs to load', { path: true }),
+  device: machineOptions.device,
+  json,
+});
 export type DoctorConfig = z.output<typeof doctorSchema>;
 
 /** The device a checked `device` setting names: `cpu`, `cuda` (device 0) or `cuda:N`. */

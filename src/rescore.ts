@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { checkRolloutPath, partialPath, type RolloutFile, RolloutWriter, readRollouts } from './arrow.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
-import { parseDevice, type RecordedRun, type RescoreConfig, recordedRunSchema } from './config.ts';
+import { type RecordedRun, type RescoreConfig, recordedRunSchema } from './config.ts';
 import { RunError, UserError } from './errors.ts';
 import { fileError } from './file-error.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
@@ -23,6 +23,8 @@ import {
 } from './rescore-rows.ts';
 import { type CustomReward, loadRewardModule } from './reward/index.ts';
 import type { RolloutDocument } from './rollout/index.ts';
+import type { SessionOptions } from './runtime/index.ts';
+import { sessionOptionsOf } from './session-options.ts';
 import { checkSameTokenizer } from './thought-data.ts';
 
 /** What a call of runRescore wrote. */
@@ -59,6 +61,7 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
   await checkNotSource(config);
   await checkRolloutPath(config.out, config);
   await checkParent(config.out);
+  const options = sessionOptionsOf(config, hooks);
   const source = await readRollouts(config.rescore);
   if (source.rows === 0) throw new UserError(`${config.rescore}: holds no thoughts`);
   const run = recordedRun(source);
@@ -69,7 +72,7 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
     ...source.metadata,
     config: { ...(source.metadata.config as object), rescored: await provenance(config, source, models, custom?.hash) },
   };
-  using scorers = models && data && (await openScorers(config, models, data.thoughts.delimiters));
+  using scorers = models && data && (await openScorers(options, models, data.thoughts.delimiters));
 
   return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
@@ -173,8 +176,7 @@ async function openModels(config: RescoreConfig): Promise<OpenModels | undefined
   return baseline && { thoughts, baseline, any: thoughts ?? baseline };
 }
 
-async function openScorers(config: RescoreConfig, models: OpenModels, delimiters: Delimiters): Promise<Scorers> {
-  const options = { device: parseDevice(config.device), intraOpThreads: config.threads };
+async function openScorers(options: SessionOptions, models: OpenModels, delimiters: Delimiters): Promise<Scorers> {
   const thoughts = models.thoughts && (await CheckpointScorer.create(models.thoughts, options));
   const baseline =
     thoughts !== undefined && models.baseline === models.thoughts

@@ -1,6 +1,6 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
-import { parseDevice, type RolloutConfig, rolloutSchema } from './config.ts';
+import { type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
 import { type BadRows, badRowsNotice } from './data/index.ts';
 import { RunError } from './errors.ts';
@@ -9,6 +9,7 @@ import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
 import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
 import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
+import { sessionOptionsOf } from './session-options.ts';
 import { payThoughts, toRecords } from './thinking.ts';
 import { checkSameTokenizer, ThoughtData } from './thought-data.ts';
 
@@ -43,6 +44,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first byte is written.
   await checkRolloutPath(config.out, config);
   await checkParent(config.out);
+  const options = sessionOptionsOf(config, hooks);
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const model = await openModel(config.model);
   const data = await ThoughtData.open(model, config);
@@ -54,7 +56,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   // That none is of use shows here, before the work.
   await source.documents().documents.next();
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
-  const { device, threads, out: _out, ...recorded } = config;
+  const { device: _device, threads: _threads, out: _out, ...recorded } = config;
   const settings = {
     ...recordedSettings(rolloutSchema, recorded),
     ...{ dataHash: source.hash, textHash: source.textHash, tokenizerHash: source.tokenizerHash },
@@ -63,7 +65,6 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   };
   const metadata = { config: settings, modelHash: await model.hash() };
 
-  const options = { device: parseDevice(device), intraOpThreads: threads };
   using scorer = await CheckpointScorer.create(baselineModel ?? model, options);
   const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });

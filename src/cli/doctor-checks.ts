@@ -1,10 +1,9 @@
-import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
-import { dirname, resolve } from 'node:path';
 import { messageOf } from '../errors.ts';
 import { paint } from '../report/paint.ts';
 import { identityModel } from '../runtime/identity-model.ts';
+import { cudaAdvice, type RuntimeInfo } from '../runtime/index.ts';
 
 /** Oldest Node.js that the package runs on: `engines` of package.json. */
 const NODE_MINIMUM = [20, 19] as const;
@@ -23,8 +22,6 @@ export interface Facts {
   cpu: { model: string; threads: number };
   memory: { total: number; free: number; limit: number | undefined };
   disk: { folder: string; free: number };
-  /** The NVIDIA kernel driver is loaded; undefined where that cannot be told. */
-  nvidiaDriver: boolean | undefined;
 }
 
 export interface RuntimeFacts {
@@ -33,7 +30,7 @@ export interface RuntimeFacts {
   version: string;
   libraryPath: string;
   providers: readonly string[];
-  cuda: { usable: boolean; reason?: string | undefined };
+  cuda: RuntimeInfo['cuda'];
 }
 
 export interface Check {
@@ -74,7 +71,6 @@ export async function gatherFacts(folder: string = process.cwd()): Promise<Facts
     // Without a limit the system reports none, 0, or more than there is.
     memory: { total: totalmem(), free: freemem(), limit: limit > 0 && limit < totalmem() ? limit : undefined },
     disk: { folder, free: disk.bavail * disk.bsize },
-    nvidiaDriver: process.platform === 'linux' ? existsSync('/proc/driver/nvidia/version') : undefined,
   };
 }
 
@@ -106,19 +102,19 @@ function judgeRuntime(runtime: Facts['runtime'], platform: string): Check[] {
   ];
 }
 
-function judgeCuda({ runtime, nvidiaDriver, platform }: Facts): Check[] {
+function judgeCuda({ runtime, platform }: Facts): Check[] {
   if ('error' in runtime) return [];
-  if (runtime.cuda.usable) return [{ name: 'CUDA', status: 'ok', found: 'usable' }];
-  // The runtime's reason goes on with what to do, for those who asked for the device; here the advice depends on the machine.
-  const found = `not usable: ${runtime.cuda.reason?.split(';', 1)[0] ?? 'no reason given'}`;
-  const check = (advice: string): Check => ({ name: 'CUDA', status: 'absent', found, advice });
+  const { usable, reason = 'no reason given', setup } = runtime.cuda;
+  const driver = setup.driver === undefined ? '' : `, driver ${setup.driver}`;
+  const versions = setup.libraries.flatMap(({ name, version }) => (version === undefined ? [] : `${name} ${version}`));
+  if (usable) return [{ name: 'CUDA', status: 'ok', found: ['usable' + driver, ...versions].join(', ') }];
+  const check = (advice: string): Check => ({ name: 'CUDA', status: 'absent', found: `not usable: ${reason}`, advice });
   if (platform !== 'linux-x64') return [check('onnxruntime-node has CUDA on linux-x64 only; the CPU works here')];
-  if (nvidiaDriver !== true) return [check('no NVIDIA driver here, so nothing to install; the CPU works')];
-  const script = resolve(dirname(runtime.libraryPath), '../../../../script/install.js');
+  if (setup.driver === undefined) return [check('no NVIDIA driver here, so nothing to install; the CPU works')];
+  const missing = cudaAdvice(setup, runtime.version);
   return [
     check(
-      'this machine has an NVIDIA driver. Install CUDA 12 and cuDNN 9, then fetch the provider (needs NuGet):\n' +
-        `node ${script} --onnxruntime-node-install=cuda12`,
+      missing.length > 0 ? missing.join('\n') : `driver ${setup.driver} and all libraries are there; see the reason`,
     ),
   ];
 }

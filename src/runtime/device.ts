@@ -35,6 +35,11 @@ function copySession(device: Device, dtype: DType): Pointer {
   return session;
 }
 
+/** Throws UserError that says what is missing when a device cannot be used; may take a second the first time. */
+export function checkDevice(device: Device): void {
+  if (device.kind !== 'cpu') deviceAllocator(device);
+}
+
 /** Allocator of a device's memory. Tensors made with it point back at it, so neither it nor its session is ever released. */
 export function deviceAllocator(device: Device): Pointer {
   const key = deviceName(device);

@@ -1,5 +1,7 @@
 export { OrtError } from './api.ts';
 export { Binding } from './binding.ts';
+export { type CudaSetup, cudaAdvice } from './cuda-setup.ts';
+export { checkDevice } from './device.ts';
 export type { Device, LogSeverity } from './environment.ts';
 export type { RuntimeInfo } from './info.ts';
 export { runtimeInfo } from './info.ts';

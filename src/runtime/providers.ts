@@ -4,6 +4,7 @@ import koffi from 'koffi';
 import { messageOf, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
 import { OrtError } from './api.ts';
+import { cudaAdvice, cudaSetup } from './cuda-setup.ts';
 import type { Device } from './environment.ts';
 import { created, deviceName, environment } from './environment.ts';
 import { cudaLibraries } from './library.ts';
@@ -19,17 +20,17 @@ export function availableProviders(): string[] {
   return providers;
 }
 
-const INSTALL_CUDA =
-  'on a Linux x64 machine with an NVIDIA GPU, CUDA 12 and cuDNN 9, fetch the provider libraries with ' +
-  '`node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12` (see docs/dependencies.md), ' +
-  'or use the cpu device';
-
 /** What to tell the user when `device` cannot be used because of `reason`. */
 export function cannotUse(device: Device, reason: unknown): unknown {
   if (device.kind === 'cpu' || reason instanceof UserError) return reason;
   if (!(reason instanceof OrtError) && typeof reason !== 'string') return reason;
-  const text = typeof reason === 'string' ? reason : messageOf(reason).trim();
-  return new UserError(`cannot use device ${deviceName(device)}: ${text}; ${INSTALL_CUDA}`);
+  const text = typeof reason === 'string' ? reason : messageOf(reason).trim().split('\n', 1)[0];
+  const advice = cudaAdvice(cudaSetup(), environment().library.version);
+  const missing = advice.map((line) => `\n- ${line.replaceAll('\n', '\n  ')}`).join('');
+  return new UserError(
+    `cannot use device ${deviceName(device)}: ${text}` +
+      `${missing === '' ? '' : `; what is missing:${missing}`}\nThe CPU needs none of it: --device cpu. More: rlp-ort doctor`,
+  );
 }
 
 /** Makes a session run on `device`, with the CPU for operators that the device lacks. Throws UserError when it cannot. */

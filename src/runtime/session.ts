@@ -42,6 +42,8 @@ export interface SessionOptions {
   logSeverity?: LogSeverity;
   /** Keep which provider each node was given to, for `Session.placement`. Always so on devices other than the CPU. */
   recordPlacement?: boolean;
+  /** Told the placement of a session on a device other than the CPU. */
+  onPlacement?: (nodes: PlacedNode[]) => void;
   /** Further entries as in onnxruntime_session_options_config_keys.h, e.g. 'session.disable_prepacking': '1'. */
   configEntries?: Readonly<Record<string, string>>;
 }
@@ -111,7 +113,9 @@ export class Session implements Disposable {
               : api.CreateSessionFromArray.async(env, model, model.byteLength, native, out),
           ),
       );
-      return new Session(pointer, device);
+      const session = new Session(pointer, device);
+      if (device.kind !== 'cpu') options.onPlacement?.(session.placement);
+      return session;
     } catch (error) {
       if (error instanceof OrtError && MODEL_ERRORS.has(error.code)) {
         throw new UserError(`cannot load ${what}: ${error.message}${replacements(options.initializers)}`);

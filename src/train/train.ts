@@ -1,4 +1,4 @@
-import { parseDevice, type TrainConfig } from '../config.ts';
+import type { TrainConfig } from '../config.ts';
 import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import type { LoraConfig } from '../lora.ts';
@@ -15,6 +15,7 @@ import {
   RunFolder,
   readMetrics,
 } from '../run-folder.ts';
+import { sessionOptionsOf } from '../session-options.ts';
 import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
 import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
@@ -63,10 +64,10 @@ const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openR
 export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<TrainSummary> {
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkIdle(config.run) : checkNewRun(config.run));
+  const sessionOptions = sessionOptionsOf(config, hooks);
   const lora = loraOf(config);
   const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
-  const isOnCpu = parseDevice(config.device).kind === 'cpu';
-  const plan = isOnCpu ? checkMemory(model.config, config, availableMemory()) : undefined;
+  const plan = sessionOptions.device?.kind === 'cpu' ? checkMemory(model.config, config, availableMemory()) : undefined;
   const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
     config,
     model,
@@ -80,7 +81,6 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const notice = badRows && badRowsNotice(badRows);
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
-  const sessionOptions = { device: parseDevice(config.device), intraOpThreads: config.threads };
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
   const context: TrainContext = { config, hooks, model, modelHash, dataHash, rewardHash, session, sessionOptions };
   const objective = makeObjective(context);

@@ -1,0 +1,44 @@
+import { parseDevice } from './config.ts';
+import type { RunHooks } from './progress.ts';
+import { checkDevice, type PlacedNode, type SessionOptions } from './runtime/index.ts';
+
+/**
+ * How the sessions of a run are made. Where they compute elsewhere than on the CPU, nodes that ONNX Runtime leaves to the CPU all
+ * the same are told, once for each kind of graph.
+ * @throws UserError that says what is missing when the device cannot be used
+ */
+export function sessionOptionsOf(
+  { device, threads }: { device: string; threads?: number | undefined },
+  hooks: Pick<RunHooks, 'onNotice'> = {},
+): SessionOptions {
+  const parsed = parseDevice(device);
+  checkDevice(parsed);
+  const told = new Set<string>();
+  return {
+    device: parsed,
+    ...(threads !== undefined && { intraOpThreads: threads }),
+    onPlacement(nodes) {
+      const message = cpuNodesNotice(nodes, device);
+      if (message === undefined || told.has(message)) return;
+      told.add(message);
+      hooks.onNotice?.(message);
+    },
+  };
+}
+
+/** Undefined where all is on the device. */
+export function cpuNodesNotice(nodes: readonly PlacedNode[], device: string): string | undefined {
+  const onCpu = nodes.filter(({ provider }) => provider === 'CPUExecutionProvider');
+  if (onCpu.length === 0) return undefined;
+  return `${onCpu.length} of ${nodes.length} nodes of a graph run on the CPU, not on ${device}: ${countedOps(onCpu)}`;
+}
+
+/** `Shape 12, Range 2`, the most frequent first. */
+export function countedOps(nodes: readonly PlacedNode[]): string {
+  const counts = new Map<string, number>();
+  for (const { op } of nodes) counts.set(op, (counts.get(op) ?? 0) + 1);
+  return [...counts]
+    .sort(([a, m], [b, n]) => n - m || a.localeCompare(b))
+    .map(([op, count]) => `${op} ${count}`)
+    .join(', ');
+}
