@@ -90,6 +90,15 @@ const modelAndData = {
   ),
 };
 
+function isRegExp(pattern: string): boolean {
+  try {
+    new RegExp(pattern);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Divided by less than this, logits may leave the range of float32. */
 const MIN_TEMPERATURE = 0.001;
 
@@ -251,11 +260,14 @@ export const rescoreSchema = rescoreOptions.loose().superRefine((options, contex
 /** Settings of `rollout --rescore` after checks, as `runRescore` takes them. */
 export type RescoreConfig = Omit<z.output<typeof rescoreOptions>, 'json'>;
 
+const advantageScales = z.enum(['none', 'group', 'step']);
+
 const objectiveOptions = {
   objective: option(
-    z.enum(['rlp', 'cpt', 'sft']).default('rlp'),
+    z.enum(['rlp', 'rpt', 'grpo', 'cpt', 'sft']).default('rlp'),
     OBJECTIVE,
-    'rlp: pay thoughts by information gain; cpt: next-token loss on the same text; sft: on responses, or on given thoughts',
+    'rlp: pay thoughts by information gain; rpt: by whether the text that they predict comes next; grpo: by whether the answer ' +
+      'to a prompt is right; cpt: next-token loss on the same text; sft: on responses, or on given thoughts',
   ),
   baseline: option(
     z.enum(['ema', 'frozen', 'none']).default('ema'),
@@ -285,9 +297,10 @@ const objectiveOptions = {
     'A thought is compared with those at its position, in its document, or of the whole step',
   ),
   advantageScale: option(
-    z.enum(['none', 'group', 'step']).default('none'),
+    advantageScales.optional(),
     OBJECTIVE,
     'Divide advantages by the standard deviation of the group, by their root mean square of the step, or not',
+    { defaultText: 'none for rlp, group for rpt and grpo' },
   ),
   rewardSign: option(
     z.enum(['any', 'positive', 'agree', 'clip']).default('any'),
@@ -302,7 +315,7 @@ const objectiveOptions = {
   lengthNormalization: option(
     z.enum(['thought', 'token', 'limit']).default('thought'),
     OBJECTIVE,
-    'Each thought weighs the same, or each token does, or a token weighs 1/--max-thought-tokens of a thought',
+    'Each thought weighs the same, or each token does, or a token weighs 1/limit of a thought (rpt, grpo: with its answer)',
   ),
   klCoefficient: option(
     z.number().min(0).default(0),
@@ -326,10 +339,50 @@ const objectiveOptions = {
     OBJECTIVE,
     'Optimizer updates an epoch of a step, each on a part of its documents',
   ),
-  clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (rlp)'),
-  clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (rlp)'),
-  documentsPerStep: option(count.optional(), OBJECTIVE, 'Documents, or examples of sft, per step', {
-    defaultText: '512, 8 for sft',
+  clipLow: option(fraction.default(0.2), OBJECTIVE, 'Policy ratio is clipped below 1 - this (not cpt, sft)'),
+  clipHigh: option(z.number().min(0).default(0.2), OBJECTIVE, 'Policy ratio is clipped above 1 + this (not cpt, sft)'),
+  maxCompletionTokens: option(
+    count.default(256),
+    OBJECTIVE,
+    'An answer, behind its thought, is cut off at this many tokens (rpt, grpo)',
+  ),
+  stop: option(
+    z.array(z.string().min(1)).optional(),
+    OBJECTIVE,
+    'Texts at which an answer ends, as at an end-of-text token (rpt, grpo)',
+    { defaultText: 'none' },
+  ),
+  withoutThought: option(
+    flag,
+    OBJECTIVE,
+    'Sample the answer right behind the prompt: no delimiter is forced, the model thinks if and as it wants (grpo)',
+  ),
+  answerPattern: option(
+    text.refine(isRegExp, { error: 'must be a regular expression, as JavaScript has them' }).optional(),
+    OBJECTIVE,
+    'Finds the answer where nothing is boxed: first group of the last match (grpo)',
+    { defaultText: 'the first line behind the thought' },
+  ),
+  evalSamples: option(
+    z.int().min(0).default(0),
+    OBJECTIVE,
+    'Sampled answers per held-out prompt, beside the greedy one (rpt, grpo)',
+  ),
+  prediction: option(
+    z.enum(['boxed', 'text']).default('boxed'),
+    OBJECTIVE,
+    'What counts as the stated text: the content of the last \\boxed{} behind the thought, or all that follows it (rpt)',
+  ),
+  entropyThreshold: option(
+    z.number().min(0).default(0.5),
+    OBJECTIVE,
+    "Positions are those at which the proxy's entropy of the next token is at least this, nats (rpt)",
+  ),
+  proxyModel: option(text.optional(), OBJECTIVE, 'Model whose entropy says which positions are hard (rpt)', {
+    ...{ path: true, defaultText: '--model, as it is at the start' },
+  }),
+  documentsPerStep: option(count.optional(), OBJECTIVE, 'Documents, prompts of grpo, or examples of sft, per step', {
+    defaultText: '512, 256 for rpt, 128 for grpo, 8 for sft',
   }),
   packing: option(
     z.enum(['wrapped', 'none']).default('wrapped'),
@@ -349,6 +402,8 @@ const objectiveOptions = {
     'Tokens with a loss: those of responses (of given thoughts: with the closing delimiter), or all (sft)',
   ),
   lossOnTarget: option(flag, OBJECTIVE, 'Also a loss on the text behind a given thought (sft)'),
+  promptColumn: option(text.default('prompt'), FILES, 'Column of the prompts (grpo)'),
+  answerColumn: option(text.default('answer'), FILES, 'Column of the reference answers: text or numbers (grpo)'),
   chatTemplate: option(
     text.optional(),
     OBJECTIVE,
@@ -358,12 +413,14 @@ const objectiveOptions = {
 };
 
 const optimizerOptions = {
-  steps: option(count.optional(), OPTIMIZER, 'Steps in all, counting those before a resume', { defaultText: '200' }),
+  steps: option(count.optional(), OPTIMIZER, 'Steps in all, counting those before a resume', {
+    defaultText: '200, 1000 for rpt',
+  }),
   epochs: option(
     z.number().gt(0).optional(),
     OPTIMIZER,
     'Steps in all, in times through the data; --steps goes before it',
-    { defaultText: '3 for sft without --steps' },
+    { defaultText: '3 for sft, 1 for grpo, without --steps' },
   ),
   learningRate: option(z.number().min(0).optional(), OPTIMIZER, 'Peak learning rate', {
     defaultText: '1e-6, 2e-5 for sft',
@@ -379,15 +436,15 @@ const optimizerOptions = {
     z.enum(['constant', 'linear', 'cosine']).optional(),
     OPTIMIZER,
     'Course of the learning rate after the warm-up: kept, or lowered up to the last step',
-    { defaultText: 'constant for rlp, cosine for cpt, linear for sft' },
+    { defaultText: 'constant for rlp and rpt, cosine for cpt and grpo, linear for sft' },
   ),
   beta1: option(z.number().min(0).lt(1).default(0.9), OPTIMIZER, 'Decay of the first moment (AdamW)'),
   beta2: option(z.number().min(0).lt(1).optional(), OPTIMIZER, 'Decay of the second moment (AdamW)', {
-    defaultText: '0.95, 0.999 for sft',
+    defaultText: '0.95, 0.999 for rpt, grpo and sft',
   }),
   epsilon: option(z.number().gt(0).default(1e-8), OPTIMIZER, 'Added to the root of the second moment (AdamW)'),
   weightDecay: option(z.number().min(0).optional(), OPTIMIZER, 'Decoupled weight decay (AdamW)', {
-    defaultText: '0, 0.1 for cpt',
+    defaultText: '0, 0.1 for cpt, 0.01 for rpt',
   }),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
   dtype: option(
@@ -451,19 +508,32 @@ export const trainOptionsSchema = z.object({
   ...runOptions,
   ...objectiveOptions,
   ...thoughtOptions,
+  groupSize: option(z.int().min(2).optional(), THOUGHTS, 'Thoughts per position, or answers per prompt (G)', {
+    ...{ hint: 'a thought is paid relative to the others at its position', defaultText: '16, 8 for rpt and grpo' },
+  }),
+  temperature: option(thoughtOptions.temperature.unwrap().optional(), THOUGHTS, 'Sampling temperature', {
+    defaultText: '0.7, 0.8 for rpt, 1 for grpo',
+  }),
   ...optimizerOptions,
   ...machineOptions,
   ...trainingMachineOptions,
   json,
 });
 
+const RLP_SAMPLING = { groupSize: 16, temperature: 0.7, advantageScale: 'none' } as const;
+
 /**
  * Defaults that differ between objectives: the paper's where it has one (CPT: beta2 0.95, weight decay 0.1, the rate from 1e-6
- * to 1e-7), TRL's SFTConfig for sft. No decay for RLP, where no next-token loss would push back against it.
+ * to 1e-7), those of RPT's (arXiv 2506.08007), TRL's SFTConfig for sft. No decay for RLP, where no next-token loss would push
+ * back against it. GRPO: RLP's post-training (one epoch, cosine from 1e-6, 1,024 completions a step), the rest as TRL's
+ * GRPOConfig.
  */
 const OBJECTIVE_DEFAULTS: Record<
-  'rlp' | 'cpt' | 'sft',
+  'rlp' | 'rpt' | 'grpo' | 'cpt' | 'sft',
   {
+    groupSize: number;
+    temperature: number;
+    advantageScale: z.output<typeof advantageScales>;
     documentsPerStep: number;
     learningRate: number;
     /** Of the peak, at the last step. */
@@ -473,17 +543,31 @@ const OBJECTIVE_DEFAULTS: Record<
     weightDecay: number;
     /** Instead of DEFAULT_STEPS. */
     epochs?: number;
+    steps?: number;
   }
 > = {
   rlp: {
+    ...RLP_SAMPLING,
     ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
     ...{ beta2: 0.95, weightDecay: 0 },
   },
+  rpt: {
+    ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group' },
+    ...{ documentsPerStep: 256, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
+    ...{ beta2: 0.999, weightDecay: 0.01, steps: 1000 },
+  },
+  grpo: {
+    ...{ groupSize: 8, temperature: 1, advantageScale: 'group' },
+    ...{ documentsPerStep: 128, learningRate: 1e-6, finalFraction: 0, schedule: 'cosine' },
+    ...{ beta2: 0.999, weightDecay: 0, epochs: 1 },
+  },
   cpt: {
+    ...RLP_SAMPLING, // without a use
     ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0.1, schedule: 'cosine' },
     ...{ beta2: 0.95, weightDecay: 0.1 },
   },
   sft: {
+    ...RLP_SAMPLING,
     ...{ documentsPerStep: 8, learningRate: 2e-5, finalFraction: 0, schedule: 'linear' },
     ...{ beta2: 0.999, weightDecay: 0, epochs: 3 },
   },
@@ -493,25 +577,25 @@ const DEFAULT_STEPS = 200;
 type Objective = z.output<typeof objectiveOptions.objective>;
 type TrainOption = keyof typeof trainOptionsSchema.shape;
 
-const THINKING: readonly Objective[] = ['rlp'];
+const THINKING: readonly Objective[] = ['rlp', 'rpt', 'grpo'];
+const ANSWERING: readonly Objective[] = ['rpt', 'grpo'];
 
 /** The objectives that use a setting, for settings that not all of them use. */
 const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
-  ...usedBy(THINKING, ['groupSize', 'positions', 'positionStrategy', 'positionStride', 'maxThoughtTokens']),
-  ...usedBy(THINKING, [
-    'horizon',
-    'horizonReduction',
-    'reward',
-    'temperature',
-    'topK',
-    'topP',
-    'minP',
-    'baselinePrompt',
-  ]),
-  ...usedBy(THINKING, ['baseline', 'emaDecay', 'thoughtLoss', 'unclosed', 'unclosedPenalty', 'compareWithin']),
-  ...usedBy(THINKING, ['advantageScale', 'rewardSign', 'zeroVariance', 'lengthNormalization', 'klCoefficient']),
-  ...usedBy(THINKING, ['nextTokenCoefficient', 'importanceSampling', 'importanceCap', 'clipLow', 'clipHigh']),
-  ...usedBy(['rlp', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
+  ...usedBy(THINKING, ['groupSize', 'maxThoughtTokens', 'temperature', 'topK', 'topP', 'minP']),
+  ...usedBy(THINKING, ['unclosed', 'unclosedPenalty', 'compareWithin', 'advantageScale', 'zeroVariance']),
+  ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'importanceSampling', 'importanceCap']),
+  ...usedBy(THINKING, ['clipLow', 'clipHigh']),
+  ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride']),
+  ...usedBy(
+    ['rlp'],
+    ['horizon', 'horizonReduction', 'reward', 'baselinePrompt', 'baseline', 'emaDecay', 'thoughtLoss'],
+  ),
+  ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
+  ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples']),
+  ...usedBy(['rpt'], ['prediction', 'entropyThreshold', 'proxyModel']),
+  ...usedBy(['grpo'], ['promptColumn', 'answerColumn', 'withoutThought', 'answerPattern']),
+  ...usedBy(['rlp', 'rpt', 'grpo', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
   ...usedBy(['cpt'], ['packing', 'batchTokens']),
   ...usedBy(['cpt', 'sft'], ['blockLength']),
   ...usedBy(['sft'], ['lossOn', 'lossOnTarget', 'chatTemplate']),
@@ -528,8 +612,10 @@ function* unusedSettings(
 ): Generator<[key: TrainOption, problem: string]> {
   for (const [key, users] of Object.entries(USED_BY) as [TrainOption, readonly Objective[]][]) {
     const byDefault: unknown = trainOptionsSchema.shape[key].safeParse(undefined).data;
-    if (users.includes(objective) || options[key] === byDefault) continue;
-    yield [key, `is for --objective ${users.join(' or ')} only, and this is ${objective}`];
+    const ofObjective: unknown = Object.entries(OBJECTIVE_DEFAULTS[objective]).find(([name]) => name === key)?.[1];
+    if (users.includes(objective) || options[key] === byDefault || options[key] === ofObjective) continue;
+    const names = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(users);
+    yield [key, `is for --objective ${names} only, and this is ${objective}`];
   }
 }
 
@@ -539,8 +625,9 @@ export const recordedRunSchema = z.object({
   ...thoughtOptions,
   ...trainOptionsSchema.pick({
     ...{ dataWeights: true, shuffleBuffer: true, unclosed: true, unclosedPenalty: true },
-    ...{ compareWithin: true, advantageScale: true, rewardSign: true },
+    ...{ compareWithin: true, rewardSign: true },
   }).shape,
+  advantageScale: advantageScales.default('none'),
   documentsPerBatch: machineOptions.documentsPerBatch,
   objective: text.default('rlp'),
   dataHash: text.optional(),
@@ -555,10 +642,14 @@ export const trainSchema = trainOptionsSchema
     const refuse = (key: keyof typeof options, message: string) =>
       context.addIssue({ code: 'custom', path: [key], input: options[key], message });
     for (const [key, problem] of unusedSettings(options, options.objective)) refuse(key, problem);
-    if (options.objective === 'rlp' && options.temperature === 0) {
+    const thinks = THINKING.includes(options.objective);
+    if (options.objective === 'rpt' && options.positionStrategy === 'surprise') {
+      refuse('positionStrategy', 'is not for rpt: it looks at the token that is to be predicted');
+    }
+    if (thinks && options.temperature === 0) {
       refuse('temperature', 'must be above 0 for training: without chance the thoughts of a group are all the same');
     }
-    if (options.objective === 'rlp' && options.topK === 1) {
+    if (thinks && options.topK === 1) {
       refuse('topK', 'must not be 1 for training: without chance the thoughts of a group are all the same');
     }
     if (options.thoughtLoss === 'best-of-group') {
@@ -573,14 +664,14 @@ export const trainSchema = trainOptionsSchema
     }
     const defaults = OBJECTIVE_DEFAULTS[options.objective];
     const documents = options.documentsPerStep ?? defaults.documentsPerStep;
-    if (options.objective === 'rlp' && options.minibatches > Math.max(1, documents)) {
+    if (thinks && options.minibatches > Math.max(1, documents)) {
       refuse('minibatches', `must be at most --documents-per-step (${documents})`);
     }
     if (options.dtype === 'bfloat16' && options.device === 'cpu') {
       refuse('dtype', 'needs --device cuda: ONNX Runtime has no matrix products in bfloat16 on the CPU');
     }
     const epochs = options.epochs ?? defaults.epochs;
-    const steps = options.steps ?? (epochs === undefined ? DEFAULT_STEPS : Infinity);
+    const steps = options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : Infinity);
     if (options.warmupSteps > steps) refuse('warmupSteps', `must be at most --steps (${steps})`);
     const peak = options.learningRate ?? defaults.learningRate;
     if (options.finalLearningRate !== undefined && options.finalLearningRate > peak) {
@@ -596,6 +687,9 @@ export const trainSchema = trainOptionsSchema
     const epochs = options.steps === undefined ? (options.epochs ?? defaults.epochs) : undefined;
     return {
       ...options,
+      groupSize: options.groupSize ?? defaults.groupSize,
+      temperature: options.temperature ?? defaults.temperature,
+      advantageScale: options.advantageScale ?? defaults.advantageScale,
       learningRate,
       documentsPerStep: options.documentsPerStep ?? defaults.documentsPerStep,
       schedule: options.schedule ?? defaults.schedule,
@@ -604,7 +698,7 @@ export const trainSchema = trainOptionsSchema
       weightDecay: options.weightDecay ?? defaults.weightDecay,
       epochs,
       /** Undefined: as many as `epochs` make. */
-      steps: options.steps ?? (epochs === undefined ? DEFAULT_STEPS : undefined),
+      steps: options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : undefined),
       loraTargetModules: options.loraTargetModules.flatMap((names) => names.split(',')),
     };
   });

@@ -172,6 +172,8 @@ export {
 } from './reward/index.ts';
 // Rollouts: thoughts before positions of documents.
 export {
+  type Answer,
+  type CompletionRules,
   type Delimiter,
   type DocumentRollouts,
   type RolloutCounts,

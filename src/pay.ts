@@ -3,6 +3,7 @@ import {
   type AdvantageOptions,
   askReward,
   type CustomReward,
+  type GivenRewards,
   type HorizonReduction,
   type RewardInput,
   type RewardMetrics,
@@ -48,14 +49,17 @@ export interface Payment {
   metrics: RewardMetrics;
 }
 
-/** Turns scores into rewards and advantages: the information gain, or what a reward function says. */
-export async function payGroups(groups: readonly ScoredGroup[], rules: PayRules, asking?: Asking): Promise<Payment> {
+/** Turns scores into rewards and advantages: the information gain, or what a reward function says, or rewards that are there. */
+export async function payGroups(
+  groups: readonly ScoredGroup[],
+  rules: PayRules,
+  source?: Asking | GivenRewards,
+): Promise<Payment> {
   const { horizonReduction: reduction = 'sum', unclosed = 'close', unclosedPenalty = 0, advantage } = rules;
   const baselines = groups.flatMap(({ baselineLogProbs }) =>
     baselineLogProbs === undefined ? [] : [baselineLogProbs],
   );
-  const inputs = asking && groups.map((group, b) => withBuiltInReward(asking.describe(b), group, reduction));
-  const given = asking && inputs && (await askReward(asking.reward, inputs));
+  const given = source && ('rewards' in source ? source : await ask(source, groups, reduction));
   const unclosedRules = groups.map(({ thoughts }) =>
     thoughts.map(({ finishReason }) => unclosedRule(finishReason, unclosed, unclosedPenalty)),
   );
@@ -79,6 +83,12 @@ export async function payGroups(groups: readonly ScoredGroup[], rules: PayRules,
     metrics: paid.metrics,
   };
 }
+
+const ask = ({ reward: custom, describe }: Asking, groups: readonly ScoredGroup[], reduction: HorizonReduction) =>
+  askReward(
+    custom,
+    groups.map((group, b) => withBuiltInReward(describe(b), group, reduction)),
+  );
 
 function withBuiltInReward(
   thoughts: readonly Omit<RewardInput, 'builtInReward'>[],

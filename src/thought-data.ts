@@ -36,6 +36,17 @@ export interface ThoughtSettings extends ReadSettings {
   thinkClose: string;
   slots?: number;
   documentsPerBatch: number;
+  /** An answer is sampled behind the thought, in place of scoring the horizon. */
+  completion?: CompletionSettings;
+}
+
+/** How answers are sampled. */
+export interface CompletionSettings {
+  /** Whether there is a thought before the answer. */
+  thought: boolean;
+  maxTokens: number;
+  /** Texts that end an answer. */
+  stop: readonly string[];
 }
 
 /** Tokenizer, delimiters and sampling settings of a model, and its data as documents to think about. */
@@ -44,20 +55,28 @@ export class ThoughtData {
   readonly #settings: ThoughtSettings;
   readonly #think: ThinkTokens;
   readonly #prompt: Int32Array;
-  readonly #maxContextTokens: number;
+  /** Tokens before the last position at which there is room to think. */
+  readonly maxContextTokens: number;
 
   private constructor(tokenizer: Tokenizer, settings: ThoughtSettings, maxPositions: number) {
     this.tokenizer = tokenizer;
     this.#settings = settings;
     this.#think = tokenizer.thinkTokens(settings.thinkOpen, settings.thinkClose);
-    const { maxThoughtTokens, horizon } = settings;
+    const { maxThoughtTokens, horizon, completion } = settings;
     this.#prompt = encodePrompt(tokenizer, settings);
-    this.#maxContextTokens =
-      maxPositions - this.#prompt.length - BranchRow.capacity({ ...this.#think, maxThoughtTokens }, horizon);
-    if (this.#maxContextTokens < 1) {
+    this.maxContextTokens =
+      maxPositions -
+      this.#prompt.length -
+      BranchRow.capacity(
+        { ...this.#think, maxThoughtTokens, completion: completion && { ...completion, stop: this.stopsAnswer } },
+        horizon,
+      );
+    if (this.maxContextTokens < 1) {
       const prompt = this.#prompt.length === 0 ? '' : `, ${this.#prompt.length} tokens of --prompt`;
+      const rest =
+        completion === undefined ? `--horizon ${horizon}` : `--max-completion-tokens ${completion.maxTokens}`;
       throw new UserError(
-        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and --horizon ${horizon} this leaves no room for ` +
+        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and ${rest} this leaves no room for ` +
           `text in the model's ${maxPositions} positions; choose a smaller one`,
       );
     }
@@ -90,7 +109,7 @@ export class ThoughtData {
   #open(files: readonly string[], settings: ReadSettings): Promise<TextData> {
     const { positionStrategy, horizon } = this.#settings;
     return TextData.open(files, this.tokenizer, settings, {
-      maxContextTokens: this.#maxContextTokens + horizon,
+      maxContextTokens: this.maxContextTokens + horizon,
       requirement: needsPosition(positionStrategy, { horizon }),
     });
   }
@@ -105,11 +124,17 @@ export class ThoughtData {
    * A document behind the prompt, and the positions at which to think in a step.
    * @param scores of `positionScore`, [tokens of the document]; without them such positions are uniform ones, as an evaluation
    *   wants them, whose positions must not depend on the weights
+   * @param allowed leaves out positions
    */
-  withPositions(document: TokenizedDocument, step: number, scores?: ArrayLike<number>): RolloutDocument {
+  withPositions(
+    document: TokenizedDocument,
+    step: number,
+    scores?: ArrayLike<number>,
+    allowed?: (position: number) => boolean,
+  ): RolloutDocument {
     const { positionStrategy, positions: count, positionStride: stride, horizon, seed } = this.#settings;
     const strategy = this.positionScore !== undefined && scores === undefined ? 'uniform' : positionStrategy;
-    const positions = choosePositions(strategy, document, { count, stride, horizon, seed, step, scores });
+    const positions = choosePositions(strategy, document, { count, stride, horizon, seed, step, scores, allowed });
     return this.placedAt(document, positions);
   }
 
@@ -157,12 +182,63 @@ export class ThoughtData {
   rolloutOptions(step: number): RolloutOptions {
     const { groupSize, maxThoughtTokens, horizon, temperature, topK, topP, minP, seed, documentsPerBatch, slots } =
       this.#settings;
+    const { completion } = this.#settings;
     return {
+      ...(completion && { completion: { ...completion, stop: this.stopsAnswer } }),
       ...this.#think,
-      endOfText: this.tokenizer.eosId === undefined ? [] : [this.tokenizer.eosId],
+      endOfText: this.endOfText,
       ...{ groupSize, maxThoughtTokens, horizon, temperature, topK, topP, minP, seed, step, documentsPerBatch },
       rowsPerDocument: slots ?? Number.POSITIVE_INFINITY,
     };
+  }
+
+  /** Whether a stop ends within the last token: it is then in the text of as many tokens as it has bytes. */
+  stopsAnswer = (tokens: readonly number[]): boolean =>
+    (this.#settings.completion?.stop ?? []).some((text) =>
+      this.decode(tokens.slice(-Buffer.byteLength(text))).includes(text),
+    );
+
+  /** The text of an answer, without an end of text and up to the first stop. */
+  answerText(tokens: readonly number[]): string {
+    return this.#beforeStop(this.decode(this.#withoutEnd(tokens)), (text) => text);
+  }
+
+  /**
+   * The bytes of an answer, one a character, without an end of text and up to the first stop.
+   * @throws UserError if the tokenizer is not byte-level
+   */
+  answerBytes(tokens: readonly number[]): string {
+    const bytes = Buffer.concat(this.bytesOf(this.#withoutEnd(tokens))).toString('latin1');
+    return this.#beforeStop(bytes, (text) => Buffer.from(text).toString('latin1'));
+  }
+
+  /**
+   * Bytes of each token; of ids without a token, which a model may sample, a byte that no UTF-8 has.
+   * @throws UserError if the tokenizer is not byte-level
+   */
+  bytesOf(tokens: ArrayLike<number>): Uint8Array[] {
+    return Array.from(tokens, (token) => {
+      if (this.tokenizer.tokenOf(token) === undefined) return Uint8Array.of(0xff);
+      const bytes = this.tokenizer.bytesOf(token);
+      if (bytes !== undefined) return bytes;
+      throw new UserError(
+        `${this.tokenizer.path}: token ${token} has no bytes; comparing texts byte by byte needs a byte-level tokenizer`,
+      );
+    });
+  }
+
+  #withoutEnd(tokens: readonly number[]): number[] {
+    return tokens.filter((token) => !this.endOfText.includes(token));
+  }
+
+  #beforeStop(text: string, spelled: (stop: string) => string): string {
+    const ends = (this.#settings.completion?.stop ?? []).map((stop) => text.indexOf(spelled(stop)));
+    return text.slice(0, Math.min(text.length, ...ends.filter((end) => end >= 0)));
+  }
+
+  /** Tokens that end a text. */
+  get endOfText(): number[] {
+    return this.tokenizer.eosId === undefined ? [] : [this.tokenizer.eosId];
   }
 
   decode = (tokens: ArrayLike<number>): string => this.tokenizer.decode(tokens);

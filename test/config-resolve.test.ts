@@ -47,7 +47,7 @@ test.each<[Record<string, unknown>, string]>([
   [{ steps: '' }, '--steps "": must be a whole number, at least 1'],
   [{ 'learning-rate': 'Infinity' }, '--learning-rate Infinity: must be a number, at least 0'],
   [{ beta1: '1' }, '--beta1 1: must be a number, at least 0, below 1'],
-  [{ objective: 'ppo' }, '--objective ppo: must be one of rlp, cpt, sft'],
+  [{ objective: 'ppo' }, '--objective ppo: must be one of rlp, rpt, grpo, cpt, sft'],
   [{ device: 'cuda:x' }, '--device cuda:x: must be cpu, cuda or cuda:N'],
   [{ 'think-open': '' }, '--think-open "": must not be empty'],
   [{ data: [] }, '--data []: needs at least one value'],
@@ -55,7 +55,7 @@ test.each<[Record<string, unknown>, string]>([
   [{ 'warmup-steps': '300' }, '--warmup-steps 300: must be at most --steps (200)'],
   [
     { objective: 'cpt', 'group-size': '8', 'loss-on': 'all' },
-    '2 problems:\n  --group-size 8: is for --objective rlp only, and this is cpt\n  --loss-on all: is for --objective sft only',
+    '2 problems:\n  --group-size 8: is for --objective rlp, rpt or grpo only, and this is cpt\n  --loss-on all: is for --objective sft only',
   ],
   [{ group: '4' }, '--group: unknown option; did you mean --group-size?'],
 ])('%j is refused', (values, message) => {
@@ -69,7 +69,10 @@ test.each<[Record<string, unknown>, string]>([
   [{ groupsize: 8 }, 'groupsize in c.yaml: unknown key; did you mean group-size?'],
   [{ group_size: 8 }, 'group_size in c.yaml: unknown key; did you mean group-size?'],
   [{ resume: true }, 'resume in c.yaml: unknown key; see --help'],
-  [{ objective: 'sft', 'clip-low': 0.3 }, 'clip-low: 0.3 in c.yaml: is for --objective rlp only, and this is sft'],
+  [
+    { objective: 'sft', 'clip-low': 0.3 },
+    'clip-low: 0.3 in c.yaml: is for --objective rlp, rpt or grpo only, and this is sft',
+  ],
   [{ limit: null }, 'limit: null in c.yaml: must be a whole number, at least 1'],
 ])('%j in a file is refused', (values, message) => {
   expect(() => resolve({ values: needed }, { file: 'c.yaml', values })).toThrow(message);

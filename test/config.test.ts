@@ -83,8 +83,8 @@ test('settings that an objective would ignore are refused unless they say what i
   const thinking = { groupSize: 8, klCoefficient: 0.1, temperature: 0.7 };
   for (const objective of ['cpt', 'sft']) {
     expect(problems({ objective, ...thinking })).toEqual([
-      `groupSize: is for --objective rlp only, and this is ${objective}`,
-      `klCoefficient: is for --objective rlp only, and this is ${objective}`,
+      `groupSize: is for --objective rlp, rpt or grpo only, and this is ${objective}`,
+      `klCoefficient: is for --objective rlp, rpt or grpo only, and this is ${objective}`,
     ]);
   }
   expect(problems({ ...thinking, packing: 'none', blockLength: 16 })).toEqual([
@@ -92,7 +92,7 @@ test('settings that an objective would ignore are refused unless they say what i
     'blockLength: is for --objective cpt or sft only, and this is rlp',
   ]);
   expect(problems({ objective: 'cpt', prompt: 'instruction' })).toEqual([
-    'prompt: is for --objective rlp or sft only, and this is cpt',
+    'prompt: is for --objective rlp, rpt, grpo or sft only, and this is cpt',
   ]);
   expect(problems({ lossOnTarget: true })).toEqual(['lossOnTarget: is for --objective sft only, and this is rlp']);
   expect(problems({ objective: 'sft', lossOnTarget: true, thinkOpen: '[', blockLength: 16 })).toBeUndefined();

@@ -14,6 +14,14 @@ export {
   type PositionRules,
   type PositionStrategy,
 } from './positions.ts';
+export {
+  type PromptColumns,
+  PromptData,
+  type PromptRow,
+  type PromptSample,
+  type PromptSettings,
+  promptRowOf,
+} from './prompt-data.ts';
 export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
 export { SftData } from './sft-data.ts';
 export { SFT_COLUMNS, type SftRow, sftRowOf } from './sft-row.ts';

@@ -31,6 +31,8 @@ export interface PositionOptions extends PositionRules {
   stride?: number;
   /** Of 'entropy' and 'surprise': what the strategy goes by at each position, [tokens], nats. */
   scores?: ArrayLike<number>;
+  /** Leaves out positions before any are chosen; default: none. */
+  allowed?: ((position: number) => boolean) | undefined;
 }
 
 /** First and last possible position; first > last where there is none. */
@@ -51,11 +53,14 @@ export function choosePositions(
   options: PositionOptions,
 ): number[] {
   const [first, last] = range(document, options);
-  if (strategy === 'column') return listedWithin(document, first, last);
-  if (strategy === 'uniform') return uniformPositions(first, last, document.id, options);
-  if (strategy === 'entropy' || strategy === 'surprise') return highestPositions(first, last, options);
-  const stride = options.stride ?? 1;
-  return Array.from({ length: Math.max(0, Math.floor((last - first) / stride) + 1) }, (_, i) => first + i * stride);
+  const { allowed = () => true, stride = 1 } = options;
+  if (strategy === 'column') return listedWithin(document, first, last).filter(allowed);
+  const every = strategy === 'every' ? stride : 1;
+  const count = Math.max(0, Math.floor((last - first) / every) + 1);
+  const possible = Array.from({ length: count }, (_, i) => first + i * every).filter(allowed);
+  if (strategy === 'uniform') return uniformPositions(possible, document.id, options);
+  if (strategy === 'entropy' || strategy === 'surprise') return highestPositions(possible, options);
+  return possible;
 }
 
 /** The error for a document whose positions the data should list and does not. */
@@ -73,24 +78,22 @@ function listedWithin({ id, listedPositions }: TokenizedDocument, first: number,
 }
 
 /** The `count` highest; of equal ones the first. */
-function highestPositions(first: number, last: number, { scores, count = 1 }: PositionOptions): number[] {
+function highestPositions(possible: readonly number[], { scores, count = 1 }: PositionOptions): number[] {
   if (scores === undefined) throw internal('positions by score without scores');
-  const possible = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
-  const highest = possible.sort((a, b) => scores[b] - scores[a] || a - b).slice(0, count);
+  const highest = [...possible].sort((a, b) => scores[b] - scores[a] || a - b).slice(0, count);
   return highest.sort((a, b) => a - b);
 }
 
 /** Floyd's sampling without replacement (Bentley and Floyd, CACM 30(9), 1987): `count` draws whatever the range. */
-function uniformPositions(first: number, last: number, id: string, options: PositionOptions): number[] {
-  const possible = last - first + 1;
-  const count = Math.min(options.count ?? 1, possible);
+function uniformPositions(possible: readonly number[], id: string, options: PositionOptions): number[] {
+  const count = Math.min(options.count ?? 1, possible.length);
   const random = new Random(options.seed, `positions/${options.step}/${id}`);
   const chosen = new Set<number>();
-  for (let i = possible - count; i < possible; i++) {
+  for (let i = possible.length - count; i < possible.length; i++) {
     const drawn = random.integer(i + 1);
     chosen.add(chosen.has(drawn) ? i : drawn);
   }
-  return [...chosen].map((i) => first + i).sort((a, b) => a - b);
+  return [...chosen].map((i) => possible[i]).sort((a, b) => a - b);
 }
 
 /** That a document has at least one position, for `tokenizeDocuments`. */

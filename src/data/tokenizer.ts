@@ -135,6 +135,13 @@ export class Tokenizer {
     return text;
   }
 
+  /** Bytes of a token; undefined where the vocabulary is not byte-level, or has no token of this id. */
+  bytesOf(id: number): Uint8Array | undefined {
+    const token = this.tokenOf(id);
+    if (token === undefined) return undefined;
+    return this.specialTokens.has(token) ? Buffer.from(token) : bytesOfToken(token);
+  }
+
   /** Vocabulary entry of an id, as tokenizer.json writes it. */
   tokenOf(id: number): string | undefined {
     return this.#tokenizer.id_to_token(id);

@@ -6,7 +6,7 @@ export { type LossScale, LossScaler } from './loss-scaler.ts';
 export { type MinibatchOptions, minibatches } from './minibatches.ts';
 export { nextTokenRows } from './next-token.ts';
 export { mapRows, rowLogProbs, withKl } from './reference.ts';
-export { rlpDocument, type ScoredThought } from './rlp.ts';
+export { rlpDocument, type ScoredThought, sampledLength } from './rlp.ts';
 export { learningRateAt, type Schedule, type ScheduleName } from './schedule.ts';
 export { sftDocuments, type TargetedSequence } from './sft.ts';
 export {

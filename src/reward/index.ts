@@ -9,6 +9,14 @@ import { standardDeviation, ZERO_STD } from './spread.ts';
 export { groupRelativeAdvantages } from './advantage.ts';
 export { type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
 export {
+  type AnswerRules,
+  answerReward,
+  answersMatch,
+  extractAnswer,
+  lastBoxed,
+  referenceAnswer,
+} from './answer-match.ts';
+export {
   Baseline,
   type BaselineOptions,
   type BaselineRequest,
@@ -30,6 +38,7 @@ export { loadRewardModule, type RewardModule } from './module.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
 export type { AdvantageGroup } from './pooling.ts';
 export { type MeasureBatch, type PositionScore, positionScores } from './position-scores.ts';
+export { prefixMatchReward } from './prefix-match.ts';
 export type { RewardSign } from './reward-sign.ts';
 export { standardDeviation, ZERO_STD } from './spread.ts';
 export { type UnclosedThoughts, unclosedRule } from './unclosed.ts';

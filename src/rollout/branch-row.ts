@@ -1,5 +1,19 @@
+import { internal } from '../errors.ts';
 import type { UniformStream } from '../random.ts';
 import type { FinishReason } from '../records.ts';
+
+/** What a completion adds to a thought: tokens sampled behind it until an end of text, a stop or a limit. */
+export interface Answer {
+  /** The closing delimiter where it had to be forced: fed between the thought and the answer, and not sampled. */
+  forced: readonly number[];
+  /** Sampled tokens, with the end of text or those that made the stop; none where the thought ended the text. */
+  tokens: number[];
+  /** log pi(token) in nats at temperature 1, one a token. */
+  logProbs: number[];
+  /** Log-probability under the distribution drawn from (0 when greedy), one a token. */
+  samplingLogProbs: number[];
+  finishReason: 'stop' | 'eos' | 'length';
+}
 
 /** One thought written before position `position` of a document, and what it did to the prediction of what comes there. */
 export interface Thought {
@@ -15,6 +29,8 @@ export interface Thought {
   /** Log-probability under the distribution drawn from (0 when greedy), one a token. */
   samplingLogProbs: number[];
   finishReason: FinishReason;
+  /** In place of targets, in a completion. */
+  answer?: Answer;
   /** x_t ... x_t+h-1. */
   targets: number[];
   /** log p(x_t+i | x_<t, thought, x_t ... x_t+i-1) in nats, one a target. */
@@ -31,6 +47,17 @@ export interface ThoughtRules {
   close: Delimiter;
   endOfText: readonly number[];
   maxThoughtTokens: number;
+  /** An answer is sampled in place of scoring a target. */
+  completion?: CompletionRules | undefined;
+}
+
+/** How an answer is sampled. */
+export interface CompletionRules {
+  /** False: no thought before it and no delimiter. The last token before the position then begins the branch. */
+  thought: boolean;
+  maxTokens: number;
+  /** Whether the tokens of the answer so far end it, asked after each. */
+  stop?: (tokens: readonly number[]) => boolean;
 }
 
 interface Feed {
@@ -51,43 +78,56 @@ export interface StepResult {
  * A branch being written: the opening delimiter, sampled tokens until the thought ends, then the closing delimiter (by force
  * where it was not sampled) and the true continuation, whose log-probabilities are the score. Scoring rides on the
  * ordinary decoding steps: it costs one step a target token.
+ *
+ * In a completion an answer is sampled in place of the true continuation. A thought that ends the text ends the branch.
  */
 export class BranchRow {
   readonly thought: Thought;
-  /** Branch cache slot of the next token; the document position is `thought.position + written`. */
+  /** Tokens of the document that the branch sees. */
+  readonly trunkLength: number;
+  /** Branch cache slot of the next token; the document position is `trunkLength + written`. */
   written = 0;
   readonly #rules: ThoughtRules;
   readonly #close: readonly number[];
   readonly #noise: UniformStream;
   #next: Feed;
   #queue: Feed[] = [];
-  #thinking = true;
+  #stage: 'thought' | 'answer' | 'targets';
 
+  /** @param before the token before the position; fed where there is no thought */
   constructor(
     identity: Pick<Thought, 'document' | 'position' | 'rollout' | 'targets'>,
     rules: ThoughtRules,
     noise: UniformStream,
+    before = 0,
   ) {
     this.thought = {
       ...identity,
-      tokens: [],
-      logProbs: [],
-      samplingLogProbs: [],
+      ...sampledNothing(),
+      ...(rules.completion && { answer: { forced: [], ...sampledNothing(), finishReason: 'length' } }),
       reasonedLogProbs: [],
       finishReason: 'closed',
     };
     this.#rules = rules;
     this.#noise = noise;
     this.#close = tokensOf(rules.close);
-    const [first, ...rest] = tokensOf(rules.open);
+    const thinks = rules.completion?.thought ?? true;
+    this.#stage = thinks ? 'thought' : 'answer';
+    this.trunkLength = thinks ? identity.position : identity.position - 1;
+    const [first, ...rest] = thinks ? tokensOf(rules.open) : [before];
     this.#next = { token: first };
     this.#queue = rest.map((token) => ({ token }));
   }
 
-  /** Slots of the branch cache that the longest thought needs, with `horizon` targets. */
-  static capacity(rules: Pick<ThoughtRules, 'open' | 'close' | 'maxThoughtTokens'>, horizon: number): number {
-    const delimiters = tokensOf(rules.open).length + tokensOf(rules.close).length;
-    return delimiters + rules.maxThoughtTokens + (horizon - 1); // the last target is never fed
+  /** Slots of the branch cache that the longest branch needs, with `horizon` targets, or in a completion its answer. */
+  static capacity(
+    rules: Pick<ThoughtRules, 'open' | 'close' | 'maxThoughtTokens' | 'completion'>,
+    horizon: number,
+  ): number {
+    const { open, close, maxThoughtTokens, completion } = rules;
+    const last = completion?.maxTokens ?? horizon; // the last token is never fed
+    if (completion?.thought === false) return 1 + last - 1;
+    return tokensOf(open).length + maxThoughtTokens + tokensOf(close).length + (last - 1);
   }
 
   get token(): number {
@@ -99,18 +139,19 @@ export class BranchRow {
   }
   /** In [0, 1): decides the token sampled after this one; a function of the thought's identity alone. */
   get uniform(): number {
-    return this.#samples ? this.#noise(this.thought.tokens.length) : 0;
+    const { tokens, answer } = this.thought;
+    return this.#samples ? this.#noise(tokens.length + (answer?.tokens.length ?? 0)) : 0;
   }
 
-  /** Whether the next token is the model's choice: after the opening delimiter, before the closing one is complete. */
+  /** Whether the next token is the model's choice: after the opening delimiter, before the targets. */
   get #samples(): boolean {
-    return this.#thinking && this.#queue.length === 0;
+    return this.#stage !== 'targets' && this.#queue.length === 0;
   }
 
   /** Takes the model's answer to the token just fed. Returns whether the row is finished. */
   advance(result: StepResult): boolean {
     this.written++;
-    if (this.#samples) this.#think(result);
+    if (this.#samples) this.#stage === 'thought' ? this.#think(result) : this.#answer(result);
     else if (this.#next.target !== undefined) this.thought.reasonedLogProbs.push(result.targetLogProb);
     const next = this.#queue.shift();
     if (next === undefined) return true;
@@ -118,12 +159,11 @@ export class BranchRow {
     return false;
   }
 
-  #think({ sampledId, sampledLogProb, samplingLogProb }: StepResult): void {
+  #think(result: StepResult): void {
     const { thought } = this;
     const { endOfText, maxThoughtTokens } = this.#rules;
-    thought.tokens.push(sampledId);
-    thought.logProbs.push(sampledLogProb);
-    thought.samplingLogProbs.push(samplingLogProb);
+    const { sampledId } = result;
+    take(thought, result);
     const reason: FinishReason | undefined = endsWith(thought.tokens, this.#close)
       ? 'closed'
       : endOfText.includes(sampledId)
@@ -135,14 +175,49 @@ export class BranchRow {
       this.#queue.push({ token: sampledId });
       return;
     }
-    this.#thinking = false;
     thought.finishReason = reason;
-    const closing = reason === 'closed' ? [sampledId] : [sampledId, ...this.#close];
+    const forced = reason === 'closed' ? [] : this.#close;
+    const closing = [sampledId, ...forced];
+    if (thought.answer !== undefined) {
+      this.#stage = 'answer';
+      if (reason === 'eos') {
+        thought.answer.finishReason = 'eos';
+        return;
+      }
+      thought.answer.forced = forced;
+      this.#queue.push(...closing.map((token) => ({ token })));
+      return;
+    }
+    this.#stage = 'targets';
     const last = closing.length - 1;
     [...closing, ...thought.targets.slice(0, -1)].forEach((token, i) => {
       this.#queue.push(i < last ? { token } : { token, target: thought.targets[i - last] });
     });
   }
+
+  #answer(result: StepResult): void {
+    const { answer } = this.thought;
+    const { endOfText, completion } = this.#rules;
+    if (answer === undefined || completion === undefined) throw internal('an answer outside of a completion');
+    take(answer, result);
+    if (endOfText.includes(result.sampledId)) answer.finishReason = 'eos';
+    else if (completion.stop?.(answer.tokens)) answer.finishReason = 'stop';
+    else if (answer.tokens.length < completion.maxTokens) this.#queue.push({ token: result.sampledId });
+  }
+}
+
+interface Sampled {
+  tokens: number[];
+  logProbs: number[];
+  samplingLogProbs: number[];
+}
+
+const sampledNothing = (): Sampled => ({ tokens: [], logProbs: [], samplingLogProbs: [] });
+
+function take(sampled: Sampled, { sampledId, sampledLogProb, samplingLogProb }: StepResult): void {
+  sampled.tokens.push(sampledId);
+  sampled.logProbs.push(sampledLogProb);
+  sampled.samplingLogProbs.push(samplingLogProb);
 }
 
 const tokensOf = (delimiter: Delimiter): readonly number[] => [delimiter].flat();

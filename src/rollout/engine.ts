@@ -8,7 +8,10 @@ import { RolloutBuffers } from './rollout-buffers.ts';
 import { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
 import { assertSampling, type Sampling } from './sampling.ts';
 
-/** A document and the positions (token indices t >= 1, t + horizon <= tokens) before which to think. */
+/**
+ * A document and the positions (token indices t >= 1, t + horizon <= tokens, in a completion t <= tokens) before which to
+ * think.
+ */
 export interface RolloutDocument {
   id: string;
   tokens: ArrayLike<number>;
@@ -21,7 +24,7 @@ export interface RolloutDocument {
 export interface RolloutOptions extends ThoughtRules, Sampling {
   /** Thoughts a position. */
   groupSize: number;
-  /** Target tokens scored after a thought. */
+  /** Target tokens scored after a thought; none in a completion, whatever this says. */
   horizon: number;
   seed: Seed;
   /** Training step; 0 outside training. */
@@ -60,7 +63,7 @@ const TRUNK_BUCKET = 64;
 const DEFAULT_PREFILL_CHUNK = 512;
 
 /**
- * Writes thoughts before positions of documents and scores the true continuation under each. A document is a prefix tree:
+ * Writes thoughts before positions of documents, and scores the true continuation under each or samples an answer. A document is a prefix tree:
  * its tokens are prefilled once, and all thoughts at all its positions attend to that one cache.
  *
  * Which tokens are sampled depends on the weights and on (seed, step, document, position, rollout) alone, not on what else
@@ -167,6 +170,8 @@ export class RolloutEngine implements Disposable {
   }
 }
 
+const targetsOf = ({ completion, horizon }: RolloutOptions): number => (completion === undefined ? horizon : 0);
+
 /** Tokens before the last position. */
 const trunkLength = ({ positions }: RolloutDocument): number => Math.max(...positions);
 
@@ -175,8 +180,8 @@ function rowsOf(document: RolloutDocument, options: RolloutOptions): BranchRow[]
   return document.positions.flatMap((position) =>
     Array.from({ length: options.groupSize }, (_, rollout) => {
       const id = { document: document.id, position, rollout };
-      const targets = Array.from({ length: options.horizon }, (_, i) => document.tokens[position + i]);
-      return new BranchRow({ ...id, targets }, options, noise(id));
+      const targets = Array.from({ length: targetsOf(options) }, (_, i) => document.tokens[position + i]);
+      return new BranchRow({ ...id, targets }, options, noise(id), document.tokens[position - 1]);
     }),
   );
 }
@@ -189,12 +194,12 @@ async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Prom
   buffers.writeIndex.fill(0n);
   live.forEach(({ slot, row }, r) => {
     rows.inputIds[r] = BigInt(row.token);
-    rows.positionIds[r] = BigInt(row.thought.position + row.written);
+    rows.positionIds[r] = BigInt(row.trunkLength + row.written);
     rows.rowSlots[r] = BigInt(slot);
     rows.targetIds[r] = BigInt(row.target);
     rows.uniforms[r] = row.uniform;
     buffers.slotRows[slot] = BigInt(r);
-    buffers.trunkLength[slot] = BigInt(row.thought.position);
+    buffers.trunkLength[slot] = BigInt(row.trunkLength);
     buffers.writeIndex[slot] = BigInt(row.written);
   });
   await buffers.step(live.length, Math.max(...live.map(({ row }) => row.written)) + 1);
@@ -221,7 +226,10 @@ type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions'>;
 
 function assertOptions(options: RolloutOptions, { vocabSize }: Limits): void {
   const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk } = options;
-  const counts = { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk };
+  const counts = {
+    ...{ groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk },
+    'completion.maxTokens': options.completion?.maxTokens,
+  };
   for (const [name, count] of Object.entries(counts)) {
     const unlimited = name === 'rowsPerDocument' && count === Number.POSITIVE_INFINITY;
     if (count !== undefined && !unlimited && !(Number.isInteger(count) && count >= 1)) {
@@ -243,7 +251,7 @@ const isToken = (id: number, vocabSize: number): boolean => Number.isInteger(id)
 
 function assertDocument(document: RolloutDocument, options: RolloutOptions, { vocabSize, maxPositions }: Limits): void {
   const { id, tokens } = document;
-  assertPositions(document, options.horizon);
+  assertPositions(document, targetsOf(options));
   for (let t = 0; t < tokens.length; t++) {
     if (isToken(tokens[t], vocabSize)) continue;
     throw new UserError(
@@ -253,10 +261,12 @@ function assertDocument(document: RolloutDocument, options: RolloutOptions, { vo
   const trunk = trunkLength(document);
   const branch = BranchRow.capacity(options, options.horizon);
   if (trunk + branch > maxPositions) {
+    const { completion } = options;
     throw new UserError(
-      `document ${id}: ${trunk} tokens before position ${trunk} and up to ${branch} of a thought and its targets make ` +
+      `document ${id}: ${trunk} tokens before position ${trunk} and up to ${branch} of a thought and its ` +
+        `${completion === undefined ? 'targets' : 'answer'} make ` +
         `${trunk + branch}, the model has ${maxPositions} positions: choose earlier positions, shorten the document from ` +
-        'the front, or lower maxThoughtTokens or horizon',
+        `the front, or lower maxThoughtTokens or ${completion === undefined ? 'horizon' : 'completion.maxTokens'}`,
     );
   }
 }

@@ -1,4 +1,11 @@
-export { BranchRow, type Delimiter, type Thought, type ThoughtRules } from './branch-row.ts';
+export {
+  type Answer,
+  BranchRow,
+  type CompletionRules,
+  type Delimiter,
+  type Thought,
+  type ThoughtRules,
+} from './branch-row.ts';
 export {
   type DocumentRollouts,
   type RolloutCounts,

@@ -28,6 +28,7 @@ export type MemorySettings = Pick<
   | 'microBatchTokens'
   | 'recompute'
   | 'maxThoughtTokens'
+  | 'maxCompletionTokens'
   | 'groupSize'
   | 'positions'
   | 'slots'
@@ -51,9 +52,7 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
   const { numLayers, numHeads, numKvHeads, headDim, hiddenSize, intermediateSize, vocabSize } = model;
   const isText = settings.objective === 'cpt';
   const tokens = Math.max(settings.microBatchTokens, isText ? settings.blockLength : 0);
-  const context = isText
-    ? settings.blockLength
-    : Math.min(model.maxPositions, PREFIX_TOKENS + settings.maxThoughtTokens);
+  const context = isText ? settings.blockLength : Math.min(model.maxPositions, PREFIX_TOKENS + branchTokens(settings));
   // Attention probabilities a token keeps: trunks compute 5/8 of the square (four blocks), branches see their whole trunk.
   const pairs = numHeads * Math.min(context, tokens) * (isText ? 5 / 8 : 1);
   const layer = 4 * hiddenSize + 6 * (numHeads + numKvHeads) * headDim + 5 * intermediateSize + pairs;
@@ -68,7 +67,7 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
   const count = parameterCount(model);
   const trained = [...trainableShapes(model, lora).values()].reduce((n, shape) => n + shape.reduce((a, b) => a * b), 0);
   const thoughts = settings.documentsPerBatch * (settings.slots ?? settings.groupSize * settings.positions);
-  const cache = thoughts * settings.maxThoughtTokens * numLayers * 2 * numKvHeads * headDim;
+  const cache = thoughts * branchTokens(settings) * numLayers * 2 * numKvHeads * headDim;
   const parts = {
     weights: FLOAT * 2 * count,
     optimizer: FLOAT * 4 * trained,
@@ -78,6 +77,10 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
   };
   return { ...parts, total: PROCESS + Object.values(parts).reduce((sum, bytes) => sum + bytes) };
 }
+
+/** Of a thought, and of the answer where there is one. */
+const branchTokens = ({ objective, maxThoughtTokens, maxCompletionTokens }: MemorySettings): number =>
+  maxThoughtTokens + (objective === 'rpt' || objective === 'grpo' ? maxCompletionTokens : 0);
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e10 ? 2 : 1)} GB`;
 

@@ -75,4 +75,6 @@ export interface Objective {
   /** What a resume needs beyond the session's state, as JSON. */
   state(): unknown;
   restore(state: unknown): void;
+  /** Frees what it holds outside of the session. */
+  dispose?(): void;
 }

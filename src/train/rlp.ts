@@ -1,6 +1,4 @@
 import { RolloutWriter } from '../arrow.ts';
-import { trainOptionsSchema } from '../config.ts';
-import { recordedSettings } from '../config-resolve.ts';
 import type { DataCursor, TextData, TokenizedDocument } from '../data/index.ts';
 import {
   Baseline,
@@ -12,17 +10,11 @@ import {
   type PositionScore,
   positionScores,
 } from '../reward/index.ts';
-import {
-  type DocumentRollouts,
-  type RolloutDocument,
-  RolloutEngine,
-  type RolloutGraphs,
-  type RolloutOptions,
-} from '../rollout/index.ts';
 import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
 import { ThoughtData } from '../thought-data.ts';
 import { countsOf, dataMetrics } from './data-metrics.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
+import { rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** Padded tokens of a no-think pass. */
@@ -66,11 +58,8 @@ function rlpObjective(
   heldOut: readonly TokenizedDocument[] | undefined,
   custom: CustomReward | undefined,
 ): Objective {
-  const { config, session, modelHash, dataHash, rewardHash } = context;
-  const { textHash, tokenizerHash } = data;
-  const settings = { ...recordedSettings(trainOptionsSchema, config), dataHash, textHash, tokenizerHash, rewardHash };
-  const metadata = { config: settings, modelHash };
-  const graphs = context.model.trainingRolloutGraphs;
+  const { config, session } = context;
+  const metadata = rolloutMetadata(context, data);
   let loader = data.loader();
 
   const scorer = (weights: 'weights' | 'ema'): NoThinkScorer => ({
@@ -99,7 +88,9 @@ function rlpObjective(
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
       const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
       const chosen = await times.time('score', () => all(thoughts.place(batch, step, scorePositions)));
-      const rollouts = await times.time('rollout', () => think(context, graphs, chosen, thoughts.rolloutOptions(step)));
+      const rollouts = await times.time('rollout', () =>
+        sampleRollouts(context, chosen, thoughts.rolloutOptions(step)),
+      );
       const versions = { step, policyVersion, baselineVersion: baseline.version };
       const { groups, metrics } = await times.time('score', () =>
         payThoughts(rollouts, baseline, payOptions, custom && { reward: custom, decode: thoughts.decode, versions }),
@@ -128,7 +119,7 @@ function rlpObjective(
       if (heldOut === undefined) return undefined;
       // Step 0 is no training step: the same positions and noise at every evaluation.
       const chosen = heldOut.map((document) => thoughts.withPositions(document, 0));
-      const rollouts = await think(context, graphs, chosen, thoughts.rolloutOptions(0));
+      const rollouts = await sampleRollouts(context, chosen, thoughts.rolloutOptions(0));
       // What thinking adds for these very weights: their own no-think score, whatever the training's baseline.
       const own = new Baseline({ kind: 'frozen' }, scorer('weights'));
       const versions = { step: 0, policyVersion, baselineVersion: policyVersion };
@@ -155,30 +146,8 @@ function rlpObjective(
   };
 }
 
-/** Rollouts under the policy as it is now. Throws the signal's reason when it is aborted. */
-async function think(
-  { hooks, session, sessionOptions }: TrainContext,
-  graphs: RolloutGraphs,
-  documents: readonly RolloutDocument[],
-  options: RolloutOptions,
-): Promise<DocumentRollouts[]> {
-  using engine = await RolloutEngine.create(graphs, {
-    ...sessionOptions,
-    initializers: session.weights,
-  });
-  const rollouts: DocumentRollouts[] = [];
-  for await (const rollout of engine.generate(documents, { ...options, signal: hooks.signal })) rollouts.push(rollout);
-  return rollouts;
-}
-
 async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   const list: T[] = [];
   for await (const item of items) list.push(item);
   return list;
 }
-
-const sampledTokens = (rollouts: readonly DocumentRollouts[]): number =>
-  rollouts.reduce(
-    (sum, { thoughts }) => sum + thoughts.reduce((tokens, thought) => tokens + thought.tokens.length, 0),
-    0,
-  );

@@ -7,13 +7,14 @@ import {
   rlpDocument,
   rowLogProbs,
   type ScoredThought,
+  sampledLength,
   tokenWeights,
   truncatedImportanceWeights,
   withImportanceWeights,
   withKl,
 } from '../optim/index.ts';
 import { ZERO_STD } from '../reward/index.ts';
-import type { RolloutDocument } from '../rollout/index.ts';
+import type { Answer, RolloutDocument } from '../rollout/index.ts';
 import type { PaidGroup } from '../thinking.ts';
 import type { TreeDocument } from '../tree-batch.ts';
 import type { TrainContext } from './objective.ts';
@@ -25,6 +26,7 @@ const SCORE_TOKENS = 8192;
 export interface ThoughtLossOptions {
   zeroVariance: 'keep' | 'drop';
   lengthNormalization: LengthNormalization;
+  /** Most tokens sampled a thought, with its answer where there is one. */
   maxThoughtTokens: number;
   nextTokenCoefficient: number;
 }
@@ -32,6 +34,7 @@ export interface ThoughtLossOptions {
 /** A thought that is part of the loss. */
 interface LossThought extends ScoredThought {
   samplingLogProbs: readonly number[];
+  answer?: Answer;
 }
 
 /** The loss of a step's thoughts as trees, a document each, with what the sampler gave the thought tokens. */
@@ -46,7 +49,7 @@ export interface ThoughtLoss {
 /**
  * Turns paid thoughts into loss rows. Excluded thoughts, and under 'drop' groups whose advantages are all 0, are left out and
  * do not count in the means; a document with nothing left is left out, unless its text has a loss of its own.
- * @param open tokens of the opening delimiter
+ * @param open tokens of the opening delimiter; none where there is no thought
  */
 export function thoughtLoss(
   groups: readonly PaidGroup[],
@@ -63,7 +66,7 @@ export function thoughtLoss(
     });
   }
   const all = [...byDocument.values()].flat();
-  const lengths = all.map(({ tokens }) => tokens.length);
+  const lengths = all.map(sampledLength);
   const weights = tokenWeights(lengths, options.lengthNormalization, options.maxThoughtTokens);
   all.forEach((thought, i) => {
     thought.tokenWeight = weights[i];
@@ -89,8 +92,11 @@ export function thoughtLoss(
   });
   return {
     documents,
-    samplingLogProbs: all.flatMap((thought) => thought.samplingLogProbs),
-    rolloutLogProbs: all.flatMap((thought) => thought.logProbs),
+    samplingLogProbs: all.flatMap((thought) => [
+      ...thought.samplingLogProbs,
+      ...(thought.answer?.samplingLogProbs ?? []),
+    ]),
+    rolloutLogProbs: all.flatMap((thought) => [...thought.logProbs, ...(thought.answer?.logProbs ?? [])]),
   };
 }
 

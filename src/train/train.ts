@@ -21,12 +21,14 @@ import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
+import { openGrpo } from './grpo.ts';
 import { availableMemory, checkMemory, describePlan } from './memory-plan.ts';
 import { LossMetrics, StageTimes } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
 import { createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
+import { openRpt } from './rpt.ts';
 import { openSft } from './sft.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
@@ -52,7 +54,9 @@ export interface TrainSummary extends Partial<DataCounts> {
   after?: Record<string, unknown>;
 }
 
-const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = { rlp: openRlp, cpt: openCpt, sft: openSft };
+const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = {
+  ...{ rlp: openRlp, rpt: openRpt, grpo: openGrpo, cpt: openCpt, sft: openSft },
+};
 
 /**
  * Continues the pretraining of a model: at every step the objective turns the next documents into a loss, its gradients
@@ -84,6 +88,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
   const context: TrainContext = { config, hooks, model, modelHash, dataHash, rewardHash, session, sessionOptions };
   const objective = makeObjective(context);
+  using _objective = { [Symbol.dispose]: () => objective.dispose?.() };
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   if (plan !== undefined) hooks.onNotice?.(describePlan(plan));

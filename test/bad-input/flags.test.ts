@@ -47,7 +47,7 @@ const TRAINING: [flag: string, value: string, problem: string][] = [
   ['checkpoint-every', '-1', 'must be a whole number, at least 0'],
   ['temperature', '0', 'must be above 0 for training: without chance the thoughts of a group are all the same'],
   ['warmup-steps', '201', 'must be at most --steps (200)'],
-  ['objective', 'ppo', 'must be one of rlp, cpt, sft'],
+  ['objective', 'ppo', 'must be one of rlp, rpt, grpo, cpt, sft'],
   ['baseline', 'both', 'must be one of ema, frozen, none'],
   ['unclosed', 'ignore', 'must be one of close, drop, penalize'],
   ['unclosed-penalty', '-1', 'must be a number, at least 0'],

@@ -22,10 +22,12 @@ test.each(COMMANDS)('%s --help has examples and says nothing on standard error',
 
 test('help shows the type, the bound and the default that the schema has', async () => {
   const { out } = await runCli(['train', '-h']);
-  expect(out).toMatch(/--group-size\s+Thoughts per position \(G\) \(whole number, at least 2\)\s+\[default: 16\]/);
-  expect(out).toMatch(/--weight-decay.*\s+\[default: 0, 0\.1 for cpt\]/);
   expect(out).toMatch(
-    /--schedule[^[]*?\(constant \| linear \| cosine\)\s+\[default: constant for rlp, cosine for cpt, linear for sft\]/,
+    /--group-size\s+Thoughts per position, or answers per prompt \(G\) \(whole number, at least 2\)\s+\[default: 16, 8 for rpt and grpo\]/,
+  );
+  expect(out).toMatch(/--weight-decay.*\s+\[default: 0, 0\.1 for cpt, 0\.01 for rpt\]/);
+  expect(out).toMatch(
+    /--schedule[^[]*?\(constant \| linear \| cosine\)\s+\[default: constant for rlp and rpt, cosine for cpt and grpo, linear for sft\]/,
   );
 });
 

@@ -128,3 +128,83 @@ describe('delimiters of several tokens', () => {
     expect(row.thought).toMatchObject({ tokens: [20, 3], finishReason: 'eos' });
   });
 });
+
+describe('a completion', () => {
+  const completion = { thought: true, maxTokens: 3 };
+  const rowOf = (rules: Partial<ThoughtRules>, before = 50) =>
+    new BranchRow(
+      { document: 'd', position: 5, rollout: 0, targets: [] },
+      { ...RULES, completion, ...rules },
+      (index) => (index + 1) / 10,
+      before,
+    );
+
+  test('goes on behind the closing delimiter, and its noise goes on, too', () => {
+    const row = rowOf({});
+    const { fed, uniforms } = drive(row, [20, 2, 30, 31, 32]);
+    expect(fed).toEqual([1, 20, 2, 30, 31]); // the last token is not fed
+    expect(uniforms).toEqual([0.1, 0.2, expect.closeTo(0.3), 0.4, 0.5]);
+    expect(row.trunkLength).toBe(5);
+    expect(row.thought).toEqual({
+      ...{ document: 'd', position: 5, rollout: 0, targets: [], reasonedLogProbs: [] },
+      ...{ tokens: [20, 2], logProbs: [-1, -2], samplingLogProbs: [-0.1, -0.2], finishReason: 'closed' },
+      answer: {
+        forced: [],
+        tokens: [30, 31, 32],
+        logProbs: [-3, -4, -5],
+        samplingLogProbs: [-0.3, -0.4, -0.5],
+        finishReason: 'length',
+      },
+    });
+  });
+
+  test('a thought as long as may be is closed by force: what is forced is no part of the answer', () => {
+    const row = rowOf({ close: [7, 8] });
+    // Answers to the tokens fed; those to 22 and 7 are not asked for.
+    const { fed, uniforms } = drive(row, [20, 21, 22, 98, 97, 30, 31, 32]);
+    expect(fed).toEqual([1, 20, 21, 22, 7, 8, 30, 31]);
+    expect(uniforms).toEqual([0.1, 0.2, expect.closeTo(0.3), 0, 0, 0.4, 0.5, 0.6]);
+    expect(row.thought).toMatchObject({
+      tokens: [20, 21, 22],
+      finishReason: 'length',
+      answer: { forced: [7, 8], tokens: [30, 31, 32], logProbs: [-6, -7, -8], finishReason: 'length' },
+    });
+    expect(row.written).toBe(BranchRow.capacity({ ...RULES, close: [7, 8], completion }, 99));
+  });
+
+  test.each([3, 4])('ends with end-of-text %i, and keeps it', (end) => {
+    const row = rowOf({});
+    const { fed } = drive(row, [2, 30, end]);
+    expect(fed).toEqual([1, 2, 30]);
+    expect(row.thought.answer).toMatchObject({ tokens: [30, end], finishReason: 'eos' });
+  });
+
+  test('ends where the stop says so', () => {
+    const stop = (tokens: readonly number[]) => tokens.at(-1) === 31;
+    const row = rowOf({ completion: { ...completion, stop } });
+    drive(row, [2, 30, 31]);
+    expect(row.thought.answer).toMatchObject({ tokens: [30, 31], finishReason: 'stop' });
+  });
+
+  test('has no answer where the thought ends the text', () => {
+    const row = rowOf({});
+    const { fed } = drive(row, [20, 3]);
+    expect(fed).toEqual([1, 20]);
+    expect(row.thought).toMatchObject({
+      tokens: [20, 3],
+      finishReason: 'eos',
+      answer: { forced: [], tokens: [], finishReason: 'eos' },
+    });
+  });
+
+  test('without a thought begins with the token before the position', () => {
+    const rules = { completion: { thought: false, maxTokens: 3 } };
+    const row = rowOf(rules);
+    const { fed, uniforms } = drive(row, [2, 31, 32]);
+    expect(fed).toEqual([50, 2, 31]); // a closing delimiter means nothing here
+    expect(uniforms).toEqual([0.1, 0.2, expect.closeTo(0.3)]);
+    expect(row.trunkLength).toBe(4);
+    expect(row.thought).toMatchObject({ tokens: [], answer: { forced: [], tokens: [2, 31, 32] } });
+    expect(row.written).toBe(BranchRow.capacity({ ...RULES, ...rules }, 99));
+  });
+});

@@ -1,0 +1,91 @@
+import { type PayRules, payGroups } from './pay.ts';
+import type { RolloutRecord } from './records.ts';
+import type { RewardMetrics } from './reward/index.ts';
+import type { Answer, DocumentRollouts, RolloutDocument, Thought } from './rollout/index.ts';
+import { type PaidGroup, type RecordVersions, toRecords } from './thinking.ts';
+
+/** A thought with the answer that was sampled behind it. */
+export type Completion = Thought & { answer: Answer };
+
+/** What a completion is worth. */
+export interface Verifier {
+  /** Of its metrics, rewards/NAME/mean and rewards/NAME/std. */
+  name: string;
+  /** A finite number, in whatever unit. */
+  reward(document: RolloutDocument, completion: Completion): number;
+}
+
+/** Turns completions into rewards and advantages; those behind one position are a group. */
+export async function payCompletions(
+  rollouts: readonly DocumentRollouts[],
+  { name, reward }: Verifier,
+  rules: PayRules,
+): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
+  const groups = rollouts.flatMap(({ document, thoughts }) =>
+    document.positions.map((position) => ({
+      document,
+      documentId: document.id,
+      position,
+      thoughts: thoughts.filter((thought) => thought.position === position),
+      baselineLogProbs: undefined,
+    })),
+  );
+  const rewards = groups.map(({ document, thoughts }) =>
+    completionsOf(thoughts).map((completion) => reward(document, completion)),
+  );
+  const { metrics, ...paid } = await payGroups(groups, rules, { name, rewards });
+  return {
+    groups: groups.map((group, b) => ({
+      ...group,
+      rewards: paid.rewards[b],
+      advantages: paid.advantages[b],
+      excluded: paid.excluded[b],
+    })),
+    metrics,
+  };
+}
+
+export const completionsOf = (thoughts: readonly Thought[]): Completion[] =>
+  thoughts.flatMap((thought) => (thought.answer === undefined ? [] : [{ ...thought, answer: thought.answer }]));
+
+/** Rows of the rollout file, one a completion: the answer stands where that of a thought has its target. */
+export function completionRecords(
+  groups: readonly PaidGroup[],
+  decode: (tokens: readonly number[]) => string,
+  versions: RecordVersions,
+): RolloutRecord[] {
+  const shown = groups.map((group) => ({
+    ...group,
+    thoughts: completionsOf(group.thoughts).map(({ answer, ...thought }) => ({
+      ...thought,
+      targets: answer.tokens,
+      reasonedLogProbs: answer.logProbs,
+    })),
+  }));
+  return toRecords(shown, decode, versions);
+}
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Figures about completions, by TRL's names; lengths in sampled tokens, thought and answer together. */
+export function completionMetrics(thoughts: readonly Thought[]): Record<string, number> {
+  const all = completionsOf(thoughts);
+  const length = ({ tokens, answer }: Completion) => tokens.length + answer.tokens.length;
+  const lengths = all.map(length);
+  const ended = all.filter(({ answer }) => answer.finishReason !== 'length');
+  const thinking = all.filter(({ tokens }) => tokens.length > 0);
+  const share = (list: readonly Completion[], holds: (completion: Completion) => boolean) =>
+    list.filter(holds).length / list.length;
+  return {
+    'completions/mean_length': mean(lengths),
+    'completions/min_length': lengths.reduce((a, b) => Math.min(a, b)),
+    'completions/max_length': lengths.reduce((a, b) => Math.max(a, b)),
+    ...(ended.length > 0 && { 'completions/mean_terminated_length': mean(ended.map(length)) }),
+    'completions/clipped_ratio': share(all, ({ answer }) => answer.finishReason === 'length'),
+    'completions/eos_ratio': share(all, ({ answer }) => answer.finishReason === 'eos'),
+    ...(thinking.length > 0 && {
+      'thoughts/mean_length': mean(thinking.map(({ tokens }) => tokens.length)),
+      'thoughts/clipped_ratio': share(thinking, ({ finishReason }) => finishReason === 'length'),
+    }),
+  };
+}

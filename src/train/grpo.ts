@@ -1,0 +1,63 @@
+import { type DataCursor, PromptData, type PromptSample } from '../data/index.ts';
+import { answerReward } from '../reward/index.ts';
+import type { RolloutDocument } from '../rollout/index.ts';
+import { ThoughtData } from '../thought-data.ts';
+import { completionObjective, completionSettings } from './completion-objective.ts';
+import { countsOf, dataMetrics } from './data-metrics.ts';
+import type { OpenObjective } from './objective.ts';
+
+/** Sets how many prompts a step takes. */
+const PROMPTS_FLAG = '--documents-per-step';
+
+/**
+ * GRPO with a verifiable reward (RLVR): the model answers prompts, and an answer is paid 1 if it equals the reference, else 0
+ * (src/reward/answer-match.ts).
+ */
+export const openGrpo: OpenObjective = async (config, model) => {
+  const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
+  const open = (files: readonly string[], more: { dataWeights?: undefined; resume?: boolean } = {}) =>
+    PromptData.open(files, thoughts.tokenizer, { ...config, ...more }, thoughts.maxContextTokens);
+  const data = await open(config.data);
+  const samples =
+    config.evalData && (await (await open(config.evalData, { dataWeights: undefined, resume: false })).all());
+  await data.preview().nextBatch(config.documentsPerStep, PROMPTS_FLAG);
+
+  const answers = new WeakMap<RolloutDocument, string>();
+  const placed = ({ id, tokens, answer }: PromptSample): RolloutDocument => {
+    const document = thoughts.placedAt({ id, tokens }, [tokens.length]);
+    answers.set(document, answer);
+    return document;
+  };
+  const heldOut = samples?.map(placed);
+  const rules = {
+    thinkClose: config.thinkClose,
+    pattern: config.answerPattern === undefined ? undefined : new RegExp(config.answerPattern),
+  };
+  return {
+    dataHash: data.hash,
+    data: () => countsOf(data),
+    // What is left of an epoch when it is less than a step is passed over.
+    stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
+    makeObjective(context) {
+      let loader = data.loader();
+      return completionObjective(context, {
+        thoughts,
+        tokenizerHash: data.tokenizerHash,
+        verifier: {
+          name: 'answer_match',
+          reward: (document, { answer }) =>
+            answerReward(thoughts.answerText(answer.tokens), answers.get(document) ?? '', rules),
+        },
+        async next() {
+          const batch = await loader.nextBatch(config.documentsPerStep, PROMPTS_FLAG);
+          return { documents: batch.map(placed), metrics: dataMetrics(data, loader.epochs) };
+        },
+        heldOut: async () => heldOut,
+        state: (): DataCursor => loader.cursor,
+        restore(state) {
+          loader = data.loader(state as DataCursor); // written by state() above, and guarded by the checkpoint's hash
+        },
+      });
+    },
+  };
+};

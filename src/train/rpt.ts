@@ -1,0 +1,100 @@
+import { CheckpointScorer } from '../checkpoint-scorer.ts';
+import type { DataCursor, TokenizedDocument } from '../data/index.ts';
+import { RunError } from '../errors.ts';
+import { openModel } from '../model-directory.ts';
+import { lastBoxed, positionScores, prefixMatchReward } from '../reward/index.ts';
+import type { RolloutDocument } from '../rollout/index.ts';
+import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
+import { completionObjective, completionSettings } from './completion-objective.ts';
+import { countsOf, dataMetrics } from './data-metrics.ts';
+import type { OpenObjective } from './objective.ts';
+
+/** Padded tokens of a pass of the proxy. */
+const SCORE_TOKENS = 8192;
+
+/** Sets how many documents a step takes. */
+const DOCUMENTS_FLAG = '--documents-per-step';
+
+/** Batches without a position, in a row, after which the threshold is taken to be too high. */
+const EMPTY_BATCHES = 10;
+
+/**
+ * RPT (Dong et al., arXiv 2506.08007): the model thinks at positions of a text that a proxy finds hard, states what comes next,
+ * and is paid 1 if that is so to the byte, else 0 (src/reward/prefix-match.ts).
+ */
+export const openRpt: OpenObjective = async (config, model) => {
+  const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
+  thoughts.bytesOf([0]); // a tokenizer without bytes is refused before the work starts
+  const proxy = config.proxyModel === undefined ? undefined : await openModel(config.proxyModel);
+  if (proxy !== undefined) await checkSameTokenizer(model, proxy);
+  const data = await thoughts.documents(config.data);
+  const samples = config.evalData && (await thoughts.heldOut(config.evalData));
+  await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
+
+  const predicted = (tokens: readonly number[]): Uint8Array => {
+    const bytes = thoughts.answerBytes(tokens);
+    return Buffer.from((config.prediction === 'boxed' ? lastBoxed(bytes) : bytes) ?? '', 'latin1');
+  };
+  return {
+    dataHash: data.hash,
+    data: () => countsOf(data),
+    // What is left of an epoch when it is less than a step is passed over.
+    stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
+    makeObjective(context) {
+      const { session, sessionOptions } = context;
+      let loader = data.loader();
+      let heldOut: RolloutDocument[] | undefined;
+      let scorer: CheckpointScorer | undefined;
+
+      /** Under the weights of the proxy, or those of the start, which the EMA keeps. */
+      const entropies = async (documents: readonly ArrayLike<number>[]): Promise<Float32Array[]> => {
+        if (proxy === undefined) {
+          return positionScores((batch) => session.runEvalStep(batch, 'ema'), documents, 'entropy', SCORE_TOKENS);
+        }
+        scorer ??= await CheckpointScorer.create(proxy, sessionOptions);
+        return scorer.positionScores(documents, 'entropy');
+      };
+      /** Documents with positions that are hard enough; the others are left out. */
+      const place = async (documents: readonly TokenizedDocument[], step: number): Promise<RolloutDocument[]> => {
+        const scores = await entropies(documents.map(({ tokens }) => tokens));
+        const hard = (i: number) => (position: number) => scores[i][position] >= config.entropyThreshold;
+        return documents
+          .map((document, i) => thoughts.withPositions(document, step, scores[i], hard(i)))
+          .filter(({ positions }) => positions.length > 0);
+      };
+
+      return completionObjective(context, {
+        thoughts,
+        tokenizerHash: data.tokenizerHash,
+        verifier: {
+          name: 'prefix_match',
+          reward: ({ tokens }, { position, answer }) =>
+            prefixMatchReward(predicted(answer.tokens), thoughts.bytesOf(Array.from(tokens).slice(position))),
+        },
+        async next(step) {
+          for (let batches = 0; batches < EMPTY_BATCHES; batches++) {
+            const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
+            const documents = await place(batch, step);
+            if (documents.length === 0) continue;
+            const kept = documents.length / batch.length;
+            return { documents, metrics: { 'data/documents_kept': kept, ...dataMetrics(data, loader.epochs) } };
+          }
+          throw new RunError(
+            `step ${step}: none of ${EMPTY_BATCHES * config.documentsPerStep} documents has a position at which the next token's ` +
+              `entropy is at least ${config.entropyThreshold} nats; start a new run with a lower --entropy-threshold`,
+          );
+        },
+        async heldOut() {
+          // The proxy does not change, and neither do the positions.
+          heldOut ??= samples && (await place(samples, 0));
+          return heldOut?.length === 0 ? undefined : heldOut;
+        },
+        state: (): DataCursor => loader.cursor,
+        restore(state) {
+          loader = data.loader(state as DataCursor); // written by state() above, and guarded by the checkpoint's hash
+        },
+        dispose: () => scorer?.[Symbol.dispose](),
+      });
+    },
+  };
+};

@@ -1,0 +1,161 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { readRollouts } from '../../src/arrow.ts';
+import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
+import { settingsToYaml } from '../../src/config-resolve.ts';
+import { RunError } from '../../src/errors.ts';
+import type { RolloutRecord } from '../../src/records.ts';
+import { readMetrics } from '../../src/run-folder.ts';
+import { train } from '../../src/train/train.ts';
+import { contentOf, refused, type Workplace, workplace } from '../bad-input/refused.ts';
+
+const TINY = 'models/tiny-qwen3';
+
+let folder: Workplace;
+beforeAll(async () => {
+  folder = await workplace();
+  for (const name of ['train', 'held-out']) {
+    const lines = readFileSync(join(TINY, 'corpus', `${name}.jsonl`), 'utf8')
+      .trim()
+      .split('\n');
+    const rows = lines.map((line) => {
+      const [question, answer] = (JSON.parse(line) as { text: string }).text.split('=');
+      return `${JSON.stringify({ id: question, prompt: `${question}=`, answer: Number(answer) })}\n`;
+    });
+    writeFileSync(folder.in(`${name}.jsonl`), rows.join(''));
+  }
+});
+afterAll(() => folder[Symbol.dispose]());
+afterEach(() => {
+  for (const name of ['run', 'whole']) rmSync(folder.in(name), { recursive: true, force: true });
+});
+
+const configOf = (more: Partial<TrainConfig> = {}): TrainConfig =>
+  trainSchema.parse({
+    ...{ objective: 'grpo', model: TINY, data: [folder.in('train.jsonl')], run: folder.in('run') },
+    ...{ steps: 3, checkpointEvery: 1, learningRate: 1e-4, documentsPerStep: 4, groupSize: 4, documentsPerBatch: 8 },
+    ...{ maxThoughtTokens: 8, maxCompletionTokens: 3, stop: ['\n'], threads: 1 },
+    ...more,
+  });
+
+async function recordsOf(step: number): Promise<RolloutRecord[]> {
+  const records: RolloutRecord[] = [];
+  const file = join(folder.in('run'), 'rollouts', `step-${String(step).padStart(6, '0')}.arrow`);
+  for await (const batch of await readRollouts(file)) records.push(...batch);
+  return records;
+}
+
+/** The sum of the digits of `314159=` modulo 10. */
+const sumOf = (prompt: string) => [...prompt.replace('=', '')].reduce((sum, digit) => sum + Number(digit), 0) % 10;
+
+describe('GRPO', () => {
+  it('raises the accuracy of sampled answers on held-out prompts', async () => {
+    const { before, after, last } = await train(
+      configOf({
+        ...{ evalData: [folder.in('held-out.jsonl')], evalSamples: 2, evalEvery: 100 },
+        ...{ steps: 12, documentsPerStep: 16, groupSize: 8, documentsPerBatch: 16, checkpointEvery: 0 },
+      }),
+    );
+    expect(Number(before?.['eval/accuracy_sampled'])).toBeLessThan(0.6);
+    expect(Number(after?.['eval/accuracy_sampled'])).toBeGreaterThan(0.7);
+    expect(Number(after?.['eval/accuracy'])).toBeGreaterThan(0.95);
+    expect(last['sampling/sampling_logp_difference/max']).toBeLessThan(1e-4);
+    expect(last.ratio_mean).toBeCloseTo(1, 4);
+    expect(last['clip_ratio/region_mean']).toBe(0);
+  });
+
+  it('pays the right answers 1, and advantages are those of the group', async () => {
+    await train(configOf({ steps: 1 }));
+    const records = await recordsOf(1);
+    expect(records).toHaveLength(16);
+    for (let first = 0; first < records.length; first += 4) {
+      const group = records.slice(first, first + 4);
+      for (const { context, target, reward } of group) {
+        expect(reward).toBe(Number(target.trim() === String(sumOf(context))));
+      }
+      // (r - mean) / (std + 1e-4), the standard deviation with n - 1.
+      const mean = group.reduce((sum, { reward }) => sum + reward, 0) / 4;
+      const std = Math.sqrt(group.reduce((sum, { reward }) => sum + (reward - mean) ** 2, 0) / 3);
+      for (const { reward, advantage } of group) expect(advantage).toBeCloseTo((reward - mean) / (std + 1e-4), 9);
+    }
+    const [row] = await readMetrics(folder.in('run'));
+    expect(row.reward).toBeCloseTo(records.reduce((sum, { reward }) => sum + reward, 0) / 16, 12);
+    expect(row['rewards/answer_match/mean']).toBe(row.reward);
+  });
+
+  it.each([false, true])(
+    'interrupted and resumed is the uninterrupted run (without a thought: %s)',
+    async (without) => {
+      const config = configOf({
+        ...{ withoutThought: without, epochsPerStep: 2, klCoefficient: 0.1, importanceSampling: 'behavior' },
+        ...{ evalData: [folder.in('held-out.jsonl')], limit: 16, maxCompletionTokens: without ? 12 : 3 },
+      });
+      await train(config);
+      renameSync(folder.in('run'), folder.in('whole'));
+      const abort = new AbortController();
+      const onProgress = ({ done }: { done: number }) => done >= 2 && abort.abort();
+      await expect(train(config, { signal: abort.signal, onProgress })).rejects.toThrow(RunError);
+      await train({ ...config, resume: true });
+      for (const part of ['rollouts', 'checkpoints/step-000003']) {
+        expect(contentOf(folder.in('run', part))).toEqual(contentOf(folder.in('whole', part)));
+      }
+    },
+  );
+
+  it('takes the stop for the end of an answer, and a pattern for where the answer is', async () => {
+    await train(configOf({ steps: 1 }));
+    for (const { target, targetTokens } of await recordsOf(1)) {
+      expect(targetTokens.length).toBeLessThanOrEqual(3);
+      expect(target.slice(0, -1)).not.toContain('\n');
+    }
+    rmSync(folder.in('run'), { recursive: true });
+    await train(configOf({ steps: 1, answerPattern: 'no such text' }));
+    for (const { reward } of await recordsOf(1)) expect(reward).toBe(0);
+  });
+});
+
+describe('GRPO refuses', () => {
+  const refusal = (rows: string, ...flags: string[]) => {
+    writeFileSync(folder.in('bad.jsonl'), rows);
+    const { limit: _, ...config } = configOf({ data: [folder.in('bad.jsonl')], documentsPerStep: 1 });
+    writeFileSync(folder.in('settings.yaml'), settingsToYaml(trainOptionsSchema, config));
+    return refused(folder, ['train', '--config', folder.in('settings.yaml'), ...flags]);
+  };
+  const file = () => folder.in('bad.jsonl');
+  const hint = '. To leave such rows out and go on: --on-bad-rows skip';
+
+  it('rows without an answer, with an empty one, or with one that is no text', async () => {
+    expect(await refusal('{"prompt":"1+1="}\n')).toBe(
+      `${file()}:1: expected a column "answer", found the columns "prompt"${hint}`,
+    );
+    expect(await refusal('{"prompt":"1+1=","answer":" "}\n')).toBe(`${file()}:1: "answer" is empty${hint}`);
+    expect(await refusal('{"prompt":"1+1=","answer":true}\n')).toBe(
+      `${file()}:1: "answer" must be a string, found a boolean${hint}`,
+    );
+    expect(await refusal('{"question":"1+1=","answer":2}\n', '--prompt-column', 'q')).toBe(
+      `${file()}:1: expected a column "q", found the columns "question", "answer"${hint}`,
+    );
+  });
+
+  it('data all of whose prompts are longer than the model has room for', async () => {
+    const rows = `${JSON.stringify({ prompt: '1'.repeat(5000), answer: 1 })}\n`;
+    // 4,096 positions less a thought of 8, its two delimiters and an answer of 3, whose last token is never fed.
+    expect(await refusal(rows)).toBe(
+      `the data has no prompts to use: none of the 1 has at most 4084 tokens (the first, ${file()}:1, has 5000), which is what the ` +
+        "model's positions leave beside a thought and an answer; lower --max-thought-tokens or --max-completion-tokens",
+    );
+  });
+
+  it('limits that leave no room, a pattern that is none, and sampling without chance', async () => {
+    const row = '{"prompt":"1+1=","answer":2}\n';
+    expect(await refusal(row, '--max-completion-tokens', '4096')).toBe(
+      "--max-thought-tokens 8: with the delimiters and --max-completion-tokens 4096 this leaves no room for text in the model's " +
+        '4096 positions; choose a smaller one',
+    );
+    expect(await refusal(row, '--answer-pattern', '(')).toBe(
+      '--answer-pattern (: must be a regular expression, as JavaScript has them',
+    );
+    expect(await refusal(row, '--temperature', '0')).toMatch(/^--temperature 0: must be above 0 for training/);
+  });
+});
