@@ -1,0 +1,146 @@
+import { appendFileSync, cpSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { readRollouts } from '../../src/arrow.ts';
+import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
+import { settingsToYaml } from '../../src/config-resolve.ts';
+import { RunError } from '../../src/errors.ts';
+import type { RolloutRecord } from '../../src/records.ts';
+import { readMetrics } from '../../src/run-folder.ts';
+import { train } from '../../src/train/train.ts';
+import { contentOf, refused, type Workplace, workplace } from '../bad-input/refused.ts';
+import { figure } from './small-run.ts';
+
+const TINY = 'models/tiny-qwen3';
+
+let folder: Workplace;
+beforeAll(async () => {
+  folder = await workplace();
+});
+afterAll(() => folder[Symbol.dispose]());
+afterEach(() => {
+  for (const name of ['run', 'whole']) rmSync(folder.in(name), { recursive: true, force: true });
+});
+
+/** Thoughts before the answer of `314159=3`, and what follows them is the prediction. */
+const configOf = (more: Partial<TrainConfig> = {}): TrainConfig =>
+  trainSchema.parse({
+    ...{ objective: 'rpt', model: TINY, data: [join(TINY, 'corpus', 'train.jsonl')], run: folder.in('run') },
+    ...{ steps: 3, checkpointEvery: 1, learningRate: 1e-4, documentsPerStep: 4, groupSize: 4, documentsPerBatch: 8 },
+    ...{ maxThoughtTokens: 8, maxCompletionTokens: 1, prediction: 'text', positionStrategy: 'column', temperature: 1 },
+    threads: 1,
+    ...more,
+  });
+
+async function recordsOf(step: number): Promise<RolloutRecord[]> {
+  const records: RolloutRecord[] = [];
+  const file = join(folder.in('run'), 'rollouts', `step-${String(step).padStart(6, '0')}.arrow`);
+  for await (const batch of await readRollouts(file)) records.push(...batch);
+  return records;
+}
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+const sumOf = (context: string) => [...context.replace('=', '')].reduce((sum, digit) => sum + Number(digit), 0) % 10;
+
+describe('RPT', () => {
+  it('raises its reward', async () => {
+    await train(configOf({ steps: 16, documentsPerStep: 16, groupSize: 8, documentsPerBatch: 16, checkpointEvery: 0 }));
+    const rewards = figure(await readMetrics(folder.in('run')), 'reward');
+    expect(mean(rewards.slice(0, 4))).toBeLessThan(0.7);
+    expect(mean(rewards.slice(-4))).toBeGreaterThan(mean(rewards.slice(0, 4)) + 0.15);
+  });
+
+  it('pays what comes next 1, and nothing else', async () => {
+    await train(configOf({ steps: 1, maxCompletionTokens: 2 }));
+    for (const { context, target, reward } of await recordsOf(1)) {
+      // Both tokens must be right: the sum, and the end of the line. Tokens are bytes here.
+      expect(reward).toBe(Number(target === `${sumOf(context)}\n`));
+    }
+    rmSync(folder.in('run'), { recursive: true });
+    await train(configOf({ steps: 1, maxCompletionTokens: 2, stop: ['\n'] }));
+    for (const { context, target, reward } of await recordsOf(1)) {
+      // A stop is no part of what is stated, and the sum alone ends at a token's end, too.
+      expect(reward).toBe(
+        Number(target.replace(/\n$/, '') === String(sumOf(context)) || target === `${sumOf(context)}\n`),
+      );
+    }
+  });
+
+  it('pays the content of the last box by default, which this model has never written', async () => {
+    await train(configOf({ steps: 1, prediction: 'boxed', maxCompletionTokens: 4 }));
+    const [row] = await readMetrics(folder.in('run'));
+    expect(row).toMatchObject({ reward: 0, frac_reward_zero_std: 1, grad_norm: 0 });
+  });
+
+  it('thinks where the proxy is uncertain: at digits and answers, not at what always comes', async () => {
+    // Of a line such as 314159=3 the equals sign and the line break are certain.
+    await train(configOf({ steps: 2, positionStrategy: 'every', entropyThreshold: 1, checkpointEvery: 0 }));
+    const positions = new Set([...(await recordsOf(1)), ...(await recordsOf(2))].map(({ position }) => position));
+    expect(positions.has(8)).toBe(false); // the line break
+    expect(positions.has(6)).toBe(false); // the equals sign
+    expect([...positions].sort()).toEqual([1, 2, 3, 4, 5, 7]);
+    const [row] = await readMetrics(folder.in('run'));
+    expect(row['data/documents_kept']).toBe(1);
+  });
+
+  it('a proxy of the same weights says the same', async () => {
+    const more = { steps: 1, positionStrategy: 'uniform', positions: 2, entropyThreshold: 1 } as const;
+    await train(configOf(more));
+    const own = (await recordsOf(1)).map(({ position, thought }) => [position, thought]);
+    rmSync(folder.in('run'), { recursive: true });
+    await train(configOf({ ...more, proxyModel: TINY }));
+    expect((await recordsOf(1)).map(({ position, thought }) => [position, thought])).toEqual(own);
+  });
+
+  it('interrupted and resumed is the uninterrupted run', async () => {
+    const config = configOf({
+      ...{ positionStrategy: 'uniform', positions: 2, entropyThreshold: 1, maxCompletionTokens: 2 },
+      ...{ evalData: [join(TINY, 'corpus', 'held-out.jsonl')], evalEvery: 2, limit: 16 },
+    });
+    await train(config);
+    renameSync(folder.in('run'), folder.in('whole'));
+    const abort = new AbortController();
+    const onProgress = ({ done }: { done: number }) => done >= 2 && abort.abort();
+    await expect(train(config, { signal: abort.signal, onProgress })).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    for (const part of ['rollouts', 'checkpoints/step-000003']) {
+      expect(contentOf(folder.in('run', part))).toEqual(contentOf(folder.in('whole', part)));
+    }
+    const evaluations = async (run: string) =>
+      (await readMetrics(folder.in(run))).flatMap((row) => row['eval/accuracy'] ?? []);
+    expect(await evaluations('run')).toEqual(await evaluations('whole'));
+    expect(await evaluations('run')).toHaveLength(3);
+  });
+
+  it('ends where no position is hard enough, and says what to do', async () => {
+    await expect(train(configOf({ entropyThreshold: 50 }))).rejects.toThrow(
+      "step 1: none of 40 documents has a position at which the next token's entropy is at least 50 nats; start a new run with a " +
+        'lower --entropy-threshold',
+    );
+  });
+});
+
+describe('RPT refuses', () => {
+  const refusal = (...flags: string[]) => {
+    writeFileSync(folder.in('settings.yaml'), settingsToYaml(trainOptionsSchema, configOf()));
+    return refused(folder, ['train', '--config', folder.in('settings.yaml'), ...flags]);
+  };
+
+  it('positions by surprise, and settings of other objectives', async () => {
+    expect(await refusal('--position-strategy', 'surprise')).toBe(
+      '--position-strategy surprise: is not for rpt: it looks at the token that is to be predicted',
+    );
+    expect(await refusal('--horizon', '2')).toBe('--horizon 2: is for --objective rlp only, and this is rpt');
+    expect(await refusal('--without-thought')).toBe(
+      '--without-thought true: is for --objective grpo only, and this is rpt',
+    );
+  });
+
+  it('a proxy with another tokenizer', async () => {
+    cpSync(TINY, folder.in('proxy'), { recursive: true });
+    appendFileSync(folder.in('proxy', 'tokenizer.json'), '\n');
+    expect(await refusal('--proxy-model', folder.in('proxy'))).toBe(
+      `${folder.in('proxy', 'tokenizer.json')}: is not the tokenizer of ${TINY}; the two models need the same one`,
+    );
+  });
+});
