@@ -13,7 +13,7 @@ import {
 } from './data/index.ts';
 import { UserError } from './errors.ts';
 import type { OpenModel } from './model-directory.ts';
-import { promptText } from './prompt.ts';
+import { type instruction, promptText } from './prompt.ts';
 import type { PositionScore } from './reward/index.ts';
 import { BranchRow, type RolloutDocument, type RolloutOptions } from './rollout/index.ts';
 
@@ -38,6 +38,8 @@ export interface ThoughtSettings extends ReadSettings {
   documentsPerBatch: number;
   /** An answer is sampled behind the thought, in place of scoring the horizon. */
   completion?: CompletionSettings;
+  /** What `prompt: 'instruction'` says; default: to think, and to go on with the text. */
+  instruct?: typeof instruction;
 }
 
 /** How answers are sampled. */
@@ -260,8 +262,8 @@ export async function checkSameTokenizer(model: OpenModel, other: OpenModel): Pr
 }
 
 /** Tokenizers may leave out what their vocabulary lacks, so the prompt is read back. */
-function encodePrompt(tokenizer: Tokenizer, { prompt, thinkOpen, thinkClose }: ThoughtSettings): Int32Array {
-  const text = promptText(prompt, thinkOpen, thinkClose);
+function encodePrompt(tokenizer: Tokenizer, { prompt, thinkOpen, thinkClose, instruct }: ThoughtSettings): Int32Array {
+  const text = promptText(prompt, thinkOpen, thinkClose, instruct);
   const ids = tokenizer.encode(text);
   const read = tokenizer.decode(ids);
   if (read.normalize() === text.normalize()) return ids;

@@ -19,12 +19,12 @@ async function gatherLayers(flags: Layer): Promise<{ saved: Layer | undefined; l
 
 export const trainCommand: Command = {
   usage: 'train',
-  summary: 'Train a model: RLP, next-token prediction, or fine-tuning on responses or given thoughts',
+  summary: 'Train a model: RLP, RPT, GRPO, next-token prediction, or fine-tuning on responses or given thoughts',
   declare: (yargs) =>
     declareExamples(
       declareOptions(yargs, trainOptionsSchema).usage(
-        '$0 train --model DIR --data FILE.. --run DIR [--objective rlp|cpt|sft]\n\n' +
-          'Train a model on ordinary text.\n' +
+        '$0 train --model DIR --data FILE.. --run DIR [--objective rlp|rpt|grpo|cpt|sft]\n\n' +
+          'Train a model on ordinary text, on questions with answers (grpo), or on responses (sft).\n' +
           'Flags go before --config FILE.yaml (whose keys are the flags without dashes), and that before the defaults.\n' +
           'The defaults are those of the RLP paper, which had 32 GPUs: see the examples for smaller values.',
       ),
@@ -33,6 +33,16 @@ export const trainCommand: Command = {
           'a small run',
           'rlp-ort train --model exported --data notes.txt --run runs/first --steps 20 --documents-per-step 8 \\\n' +
             '  --group-size 8 --max-thought-tokens 64 --learning-rate 1e-4',
+        ],
+        [
+          'answers to the column "prompt", paid when they equal the column "answer"',
+          'rlp-ort train --objective grpo --model exported --data questions.jsonl --run runs/grpo --documents-per-step 8 \\\n' +
+            '  --max-thought-tokens 64 --max-completion-tokens 32 --eval-data held-out.jsonl --learning-rate 1e-4',
+        ],
+        [
+          'predictions of what comes next, paid when they are right to the byte',
+          'rlp-ort train --objective rpt --model exported --data notes.txt --run runs/rpt --documents-per-step 8 \\\n' +
+            '  --prediction text --max-completion-tokens 1 --max-thought-tokens 64 --entropy-threshold 1 --learning-rate 1e-4',
         ],
         ['where it has got to', 'rlp-ort inspect runs/first'],
         ['go on after the newest checkpoint', 'rlp-ort train --run runs/first --resume --steps 40'],

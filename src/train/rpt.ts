@@ -2,6 +2,7 @@ import { CheckpointScorer } from '../checkpoint-scorer.ts';
 import type { DataCursor, TokenizedDocument } from '../data/index.ts';
 import { RunError } from '../errors.ts';
 import { openModel } from '../model-directory.ts';
+import { predictionInstruction } from '../prompt.ts';
 import { lastBoxed, positionScores, prefixMatchReward } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
@@ -23,7 +24,11 @@ const EMPTY_BATCHES = 10;
  * and is paid 1 if that is so to the byte, else 0 (src/reward/prefix-match.ts).
  */
 export const openRpt: OpenObjective = async (config, model) => {
-  const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
+  const thoughts = await ThoughtData.open(model, {
+    ...config,
+    completion: completionSettings(config),
+    ...(config.prediction === 'boxed' && { instruct: predictionInstruction }),
+  });
   thoughts.bytesOf([0]); // a tokenizer without bytes is refused before the work starts
   const proxy = config.proxyModel === undefined ? undefined : await openModel(config.proxyModel);
   if (proxy !== undefined) await checkSameTokenizer(model, proxy);
