@@ -28,7 +28,9 @@ export class CheckpointScorer implements NoThinkScorer, Disposable {
   static async create(model: OpenModel, options: SessionOptions): Promise<CheckpointScorer> {
     const weights = [...(await model.loadWeights())];
     const tree = await TreeModel.create(model.trainingArtifacts.evalModel, options);
-    const values = weights.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)] as const);
+    const values = weights.map(
+      ([name, { shape, data }]) => [name, Value.from('float32', shape, data).movedTo(tree.session.device)] as const,
+    );
     return new CheckpointScorer(tree, new Map(values));
   }
 

@@ -32,8 +32,8 @@ export interface OpenModel {
   hash(): Promise<string>;
   /** Weights are the checkpoint's; external data is relative to `directory`. */
   readonly rolloutGraphs: RolloutGraphs;
-  /** Weights are float32 and given at session creation. */
-  readonly trainingRolloutGraphs: RolloutGraphs;
+  /** For float32 weights that are given at session creation, or as inputs of every run. */
+  trainingRolloutGraphs(weights: 'initializers' | 'inputs'): RolloutGraphs;
   readonly trainingArtifacts: TrainingArtifacts;
   /** Throws a UserError that names the tensors with a NaN or an infinity. */
   loadWeights(): Promise<Map<string, Weight>>;
@@ -69,8 +69,8 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
     get rolloutGraphs() {
       return { prefill: graph('prefill'), step: graph('step'), ...limits };
     },
-    get trainingRolloutGraphs() {
-      return { ...trainingRolloutGraphs(config, options), ...limits };
+    trainingRolloutGraphs(weights) {
+      return { ...trainingRolloutGraphs(config, { ...options, weightsAsInputs: weights === 'inputs' }), ...limits };
     },
     get trainingArtifacts() {
       return {

@@ -2,8 +2,8 @@ import { statfs } from 'node:fs/promises';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { messageOf } from '../errors.ts';
 import { paint } from '../report/paint.ts';
-import { identityModel } from '../runtime/identity-model.ts';
 import { cudaAdvice, type RuntimeInfo } from '../runtime/index.ts';
+import { identityModel } from '../runtime/small-models.ts';
 
 /** Oldest Node.js that the package runs on: `engines` of package.json. */
 const NODE_MINIMUM = [20, 19] as const;

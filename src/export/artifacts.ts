@@ -38,6 +38,8 @@ export interface GraphOptions {
   recompute?: boolean | undefined;
   /** In which matrix products are computed, float32 by default; the graphs' inputs and outputs are float32 all the same. */
   dtype?: ComputeDType;
+  /** Rollout graphs that take their weights as inputs, to be read where the optimizer updates them. */
+  weightsAsInputs?: boolean;
 }
 
 /** float16 holds no gradient below 6e-8. */
@@ -79,7 +81,7 @@ export function buildArtifactGraph(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora, recompute = false, dtype = 'float32' }: GraphOptions = {},
+  { lora, recompute = false, dtype = 'float32', weightsAsInputs = false }: GraphOptions = {},
 ): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
@@ -87,7 +89,7 @@ export function buildArtifactGraph(
     return { graph: builder.graph, opset: OPSET };
   }
   const { build, flavor, weights, opset } = RECIPES[name];
-  const weight = weights === 'inputs' ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
+  const weight = weights === 'inputs' || weightsAsInputs ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
   build(
     {
       builder,
@@ -114,8 +116,9 @@ export function locateIn(tensors: ReadonlyMap<string, TensorLocation>): Locate {
 }
 
 /**
- * The rollout graphs with float32 weights that exist in no file: every weight of a graph must be given when its session is
- * created (SessionOptions.initializers), which copies it. Prefill ends before the head, so it has no `model.norm.weight`
+ * The rollout graphs for float32 weights that exist in no file. With `weightsAsInputs` they are inputs; otherwise every weight
+ * of a graph must be given when its session is created (SessionOptions.initializers), which copies it, and makes products
+ * faster on the CPU. Prefill ends before the head, so it has no `model.norm.weight`
  * and no `lm_head.weight`, and ONNX Runtime refuses values for them. For rollouts under weights in training, whatever the
  * checkpoint's dtype.
  */

@@ -8,7 +8,7 @@ import type { Shape, Value } from './ir.ts';
  * Inputs, float32: for every weight NAME, NAME.grad, NAME.exp_avg, NAME.exp_avg_sq, NAME.ema; scalars learning_rate, beta1,
  * beta2, epsilon, weight_decay, max_grad_norm (0: no clipping), bias_correction1 and 2 (1 - beta^t), ema_decay.
  * Outputs: NAME.out, NAME.exp_avg.out, NAME.exp_avg_sq.out, NAME.ema.out, to be bound onto the inputs; grad_norm float32 [],
- * the global L2 norm before clipping; applied bool []: false when the norm is not finite, and then every state output equals
+ * the global L2 norm before clipping; ema_distance float32 [], the L2 norm of EMA - weights after the step; applied bool []: false when the norm is not finite, and then every state output equals
  * its input exactly (only the sign of a zero may differ). epsilon must not be 0.
  *
  * With s = min(1, max_grad_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ has it:
@@ -60,6 +60,7 @@ export function buildOptimizer(
   const addEma = gate(b.sub(1, tau), 0);
   const rootCorrection2 = b.sqrt(correction2);
 
+  const distances: Value[] = [];
   for (const { name, shape, weight, grad, m, v, ema } of parameters) {
     const safe = b.where(applied, grad, 0); // 0 * NaN is NaN
     const m1 = b.add(b.mul(m, keepM), b.mul(safe, addM));
@@ -70,8 +71,11 @@ export function buildOptimizer(
     b.output(`${name}.out`, w1);
     b.output(`${name}.exp_avg.out`, m1);
     b.output(`${name}.exp_avg_sq.out`, v1);
-    b.output(`${name}.ema.out`, b.add(b.mul(ema, keepEma), b.mul(w1, addEma)));
+    const ema1 = b.add(b.mul(ema, keepEma), b.mul(w1, addEma));
+    b.output(`${name}.ema.out`, ema1);
+    distances.push(b.reduceSumSquare(b.sub(ema1, w1), [...shape.keys()], false));
   }
+  b.output('ema_distance', b.sqrt(distances.reduce((sum, square) => b.add(sum, square))));
   b.output('grad_norm', norm);
   b.output('applied', applied);
 }

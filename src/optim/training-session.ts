@@ -17,8 +17,8 @@ export interface HostTensor {
   data: Float32Array;
 }
 
-/** A view of a tensor in host memory. */
-export const hostTensor = (value: Value): HostTensor => ({ shape: value.dims, data: value.data as Float32Array });
+/** A view of a tensor in host memory, or a copy of one on a device. */
+export const hostTensor = (value: Value): HostTensor => ({ shape: value.dims, data: value.read() as Float32Array });
 
 /** AdamW (Loshchilov and Hutter, arXiv 1711.05101) with global-norm clipping, and the lag of the EMA weights. */
 export interface OptimizerSettings {
@@ -38,6 +38,8 @@ export interface OptimizerSettings {
 export interface OptimizerResult {
   /** Global L2 norm before clipping. */
   gradNorm: number;
+  /** L2 norm of EMA - weights after the step. */
+  emaDistance: number;
   /** False when the norm is not finite: then nothing was changed. */
   applied: boolean;
   /** Not applied because float16 overflowed: the loss scale has been lowered, and training can go on with the next batch. */
@@ -94,6 +96,7 @@ export class TrainingSession implements Disposable {
   readonly #lossScale = Value.empty('float32', []);
   readonly #scalars = new Map<string, Value>();
   readonly #gradNorm = Value.empty('float32', []);
+  readonly #emaDistance = Value.empty('float32', []);
   readonly #applied = Value.empty('bool', []);
   #settings = DEFAULT_OPTIMIZER_SETTINGS;
   #step = 0;
@@ -108,8 +111,9 @@ export class TrainingSession implements Disposable {
     this.#training = training;
     this.#eval = evaluation;
     this.#optimizer = optimizer;
-    const copy = ({ shape, data }: HostTensor) => Value.from('float32', shape, data);
-    const zeros = ({ shape }: HostTensor) => Value.empty('float32', shape);
+    const { device } = training.session;
+    const copy = ({ shape, data }: HostTensor) => Value.from('float32', shape, data).movedTo(device);
+    const zeros = ({ shape }: HostTensor) => Value.zeros(shape, device);
     const inputs = new Set(training.session.inputs.map(({ name }) => name));
     this.#lossScaler = inputs.has('loss_scale') ? new LossScaler() : undefined;
     const trained = <T>(all: ReadonlyMap<string, T>) => [...all].filter(([name]) => inputs.has(`${name}.grad`));
@@ -151,7 +155,7 @@ export class TrainingSession implements Disposable {
 
   /** Forward and backward: adds the batch's gradients to the buffers. */
   async runTrainStep(batch: TreeBatch, clip?: ClipRange): Promise<TreeResult> {
-    if (this.#resetGradients) for (const value of this.#gradients.values()) (value.data as Float32Array).fill(0);
+    if (this.#resetGradients) for (const value of this.#gradients.values()) value.setToZeros();
     this.#resetGradients = false;
     const inputs = new Map([...this.#weights, ...this.#gradients]);
     if (this.#lossScaler !== undefined) {
@@ -198,7 +202,8 @@ export class TrainingSession implements Disposable {
     const mended = this.#lossScaler?.update(applied) ?? false;
     // Gradients of another scale do not add to these.
     this.#resetGradients ||= this.#lossScaler !== undefined;
-    return { gradNorm: Number(this.#gradNorm.data[0]), applied, overflow: !applied && mended };
+    const [gradNorm, emaDistance] = [this.#gradNorm, this.#emaDistance].map(({ data }) => Number(data[0]));
+    return { gradNorm, emaDistance, applied, overflow: !applied && mended };
   }
 
   /** The next runTrainStep starts from zero gradients. */
@@ -253,9 +258,9 @@ export class TrainingSession implements Disposable {
   getContiguousParameters(trainableOnly = true): Float32Array {
     const buffer = new Float32Array(this.getParametersSize(trainableOnly));
     let offset = 0;
-    for (const { data, size } of this.#parameters(trainableOnly).values()) {
-      buffer.set(data as Float32Array, offset);
-      offset += size;
+    for (const value of this.#parameters(trainableOnly).values()) {
+      buffer.set(value.read() as Float32Array, offset);
+      offset += value.size;
     }
     return buffer;
   }
@@ -275,9 +280,9 @@ export class TrainingSession implements Disposable {
     // A copy of bytes: they may start where no float32 can.
     const values = buffer instanceof Float32Array ? buffer : new Float32Array(Uint8Array.from(buffer).buffer);
     let offset = 0;
-    for (const { data, size: count } of this.#parameters(trainableOnly).values()) {
-      (data as Float32Array).set(values.subarray(offset, offset + count));
-      offset += count;
+    for (const value of this.#parameters(trainableOnly).values()) {
+      value.write(values.subarray(offset, offset + value.size));
+      offset += value.size;
     }
   }
 
@@ -309,10 +314,13 @@ export class TrainingSession implements Disposable {
     const value = this.#gradients.get(`${name}.grad`);
     if (value === undefined) throw internal(`no weight named ${name} is trained`);
     const scale = this.#lossScaler === undefined ? 1 : Number(this.#lossScale.data[0]); // at which they were computed
-    return (value.data as Float32Array).map((scaled) => scaled / scale);
+    return (value.read() as Float32Array).map((scaled) => scaled / scale);
   }
 
-  /** A view of the state of what is trained: its arrays change with the next step, so write them out before it. */
+  /**
+   * The state of what is trained, on the host: copied from a device, where there is one; otherwise a view, whose arrays change
+   * with the next step, so write them out before it.
+   */
   state(): TrainingState {
     const view = (values: Map<string, Value>) => new Map([...values].map(([name, value]) => [name, hostTensor(value)]));
     const { weights, exp_avg, exp_avg_sq, ema } = this.#state;
@@ -342,7 +350,7 @@ export class TrainingSession implements Disposable {
     for (const kind of STATE_KINDS) {
       for (const [name, value] of this.#state[kind]) {
         const tensor = tensors[kind].get(name);
-        if (tensor !== undefined) (value.data as Float32Array).set(tensor.data); // all are there: checked above
+        if (tensor !== undefined) value.write(tensor.data); // all are there: checked above
       }
     }
     this.#step = step;
@@ -368,9 +376,11 @@ export class TrainingSession implements Disposable {
       const value =
         name === 'grad_norm'
           ? this.#gradNorm
-          : name === 'applied'
-            ? this.#applied
-            : owned.get(name.replace(/\.out$/, ''));
+          : name === 'ema_distance'
+            ? this.#emaDistance
+            : name === 'applied'
+              ? this.#applied
+              : owned.get(name.replace(/\.out$/, ''));
       if (value === undefined) throw internal(`the optimizer graph has an output ${name} that belongs to no weight`);
       binding.output(name, value);
     }
@@ -383,7 +393,14 @@ export class TrainingSession implements Disposable {
     for (const session of [this.#training, this.#eval, this.#optimizer]) session.dispose();
     const { exp_avg, exp_avg_sq, ema } = this.#state;
     const values = [this.#weights, exp_avg, exp_avg_sq, ema, this.#gradients].flatMap((map) => [...map.values()]);
-    for (const value of [...values, ...this.#scalars.values(), this.#gradNorm, this.#applied, this.#lossScale])
+    for (const value of [
+      ...values,
+      ...this.#scalars.values(),
+      this.#gradNorm,
+      this.#emaDistance,
+      this.#applied,
+      this.#lossScale,
+    ])
       value.dispose();
   }
   [Symbol.dispose](): void {

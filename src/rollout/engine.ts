@@ -1,11 +1,10 @@
 import { RunError, UserError } from '../errors.ts';
 import { type Seed, thoughtStream, type UniformStream } from '../random.ts';
-import type { SessionOptions } from '../runtime/index.ts';
 import { BranchRow, type Thought, type ThoughtRules } from './branch-row.ts';
 import { Lane, type LiveRow } from './lane.ts';
 import { Lookahead } from './lookahead.ts';
 import { RolloutBuffers } from './rollout-buffers.ts';
-import { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
+import { type RolloutGraphs, RolloutModel, type RolloutModelOptions } from './rollout-model.ts';
 import { assertSampling, type Sampling } from './sampling.ts';
 
 /**
@@ -78,7 +77,7 @@ export class RolloutEngine implements Disposable {
   }
 
   /** Throws UserError when a graph cannot be loaded. */
-  static async create(graphs: RolloutGraphs, options: SessionOptions = {}): Promise<RolloutEngine> {
+  static async create(graphs: RolloutGraphs, options: RolloutModelOptions = {}): Promise<RolloutEngine> {
     return new RolloutEngine(await RolloutModel.create(graphs, options));
   }
 

@@ -1,5 +1,5 @@
 import type { DType } from '../dtypes.ts';
-import { type Binding, type Device, Value } from '../runtime/index.ts';
+import { type Binding, Value } from '../runtime/index.ts';
 import type { RolloutModel } from './rollout-model.ts';
 import type { Sampling } from './sampling.ts';
 
@@ -59,14 +59,17 @@ export class RolloutBuffers implements Disposable {
   constructor(model: RolloutModel, shape: CacheShape, sampling: Sampling) {
     this.shape = shape;
     this.#model = model;
-    this.#branchCapacity = Math.min(BRANCH_BUCKET, shape.branchCapacity);
+    // On a device a cache that grows would have to cross, and its address must stay for a captured graph.
+    const first = model.device.kind === 'cpu' ? BRANCH_BUCKET : shape.branchCapacity;
+    this.#branchCapacity = Math.min(first, shape.branchCapacity);
     const { documents: D, rowsPerDocument: S, trunkCapacity: P } = shape;
     const { numKvHeads: K, headDim: d, numLayers, device } = model;
-    this.#step = model.step.bind();
+    this.#step = model.bind('step');
     for (let layer = 0; layer < numLayers; layer++) {
       for (const kind of ['key', 'value']) {
-        this.#trunk.set(`trunk.${layer}.${kind}`, zeros([D, K, P, d], device));
-        this.#branch.set(`branch.${layer}.${kind}`, zeros([D * K * S, this.#branchCapacity, d], device));
+        // What nobody has written yet is masked, and must be finite all the same.
+        this.#trunk.set(`trunk.${layer}.${kind}`, Value.zeros([D, K, P, d], device));
+        this.#branch.set(`branch.${layer}.${kind}`, Value.zeros([D * K * S, this.#branchCapacity, d], device));
       }
     }
     for (const [name, cache] of this.#trunk) this.#step.input(name, cache);
@@ -97,7 +100,7 @@ export class RolloutBuffers implements Disposable {
   /** Writes a trunk into the cache of document `index`, `chunk` tokens a run; the other documents' caches stay. */
   async prefill(index: number, trunk: ArrayLike<number>, chunk: number): Promise<void> {
     const slices: Value[] = [];
-    using binding = this.#model.prefill.bind();
+    using binding = this.#model.bind('prefill');
     try {
       for (const [name, cache] of this.#trunk) {
         const slice = cache.slice(index, 1);
@@ -196,29 +199,13 @@ export class RolloutBuffers implements Disposable {
   }
 }
 
-/** Zeros on any device: what nobody has written yet is masked, and must be finite all the same. */
-function zeros(dims: readonly number[], device: Device): Value {
-  return moved(Value.empty('float32', dims), device);
-}
-
-/** A copy [B, capacity, d] of a cache [B, L, d] with zeros after the first L tokens. It goes through the host, but is rare. */
+/** A copy [B, capacity, d] of a cache [B, L, d] on the CPU, with zeros after the first L tokens. */
 function lengthened(cache: Value, capacity: number): Value {
   const [rows, length, width] = cache.dims;
   const longer = Value.empty('float32', [rows, capacity, width]);
-  using host = cache.device.kind === 'cpu' ? undefined : Value.empty('float32', cache.dims);
-  host?.copyFrom(cache);
-  const [source, target] = [float32(host ?? cache), float32(longer)];
+  const [source, target] = [float32(cache), float32(longer)];
   for (let row = 0; row < rows; row++) {
     target.set(source.subarray(row * length * width, (row + 1) * length * width), row * capacity * width);
   }
-  return moved(longer, cache.device);
-}
-
-/** A host tensor, or a copy on the device in its place. */
-function moved(value: Value, device: Device): Value {
-  if (device.kind === 'cpu') return value;
-  using host = value;
-  const copy = Value.empty(value.dtype, value.dims, device);
-  copy.copyFrom(host);
-  return copy;
+  return longer;
 }

@@ -1,5 +1,5 @@
 import { internal, UserError } from '../errors.ts';
-import { type Device, Session, type SessionOptions } from '../runtime/index.ts';
+import { type Binding, type Device, Session, type SessionOptions, type Value } from '../runtime/index.ts';
 
 /** The two graphs of a rollout: a path, or the bytes of a model. And what their inputs are bounded by. */
 export interface RolloutGraphs {
@@ -14,6 +14,11 @@ export interface RolloutGraphs {
 /** The prefill graph ends before the final norm: it has no initializers of these names to replace. */
 const HEAD_WEIGHTS = ['model.norm.weight', 'lm_head.weight'];
 
+/** How the sessions of a rollout are made. */
+export interface RolloutModelOptions extends SessionOptions {
+  weights?: ReadonlyMap<string, Value>;
+}
+
 /** The prefill and step sessions, and what their signatures say about the model. */
 export class RolloutModel implements Disposable {
   readonly prefill: Session;
@@ -25,7 +30,17 @@ export class RolloutModel implements Disposable {
   readonly vocabSize: number;
   readonly maxPositions: number;
 
-  private constructor({ vocabSize, maxPositions }: RolloutGraphs, prefill: Session, step: Session, device: Device) {
+  /** Of graphs that take their weights as inputs. */
+  readonly #weights: ReadonlyMap<string, Value>;
+
+  private constructor(
+    { vocabSize, maxPositions }: RolloutGraphs,
+    prefill: Session,
+    step: Session,
+    device: Device,
+    weights: ReadonlyMap<string, Value>,
+  ) {
+    this.#weights = weights;
     this.vocabSize = vocabSize;
     this.maxPositions = maxPositions;
     this.prefill = prefill;
@@ -51,21 +66,34 @@ export class RolloutModel implements Disposable {
     this.headDim = width;
   }
 
-  /** Throws UserError when a graph cannot be loaded or is not one of ours. */
-  static async create(graphs: RolloutGraphs, options: SessionOptions = {}): Promise<RolloutModel> {
+  /**
+   * @param options `weights`: for graphs that take their weights as inputs, those that every run is to read, where they are
+   * @throws UserError when a graph cannot be loaded or is not one of ours
+   */
+  static async create(graphs: RolloutGraphs, options: RolloutModelOptions = {}): Promise<RolloutModel> {
+    const { weights = new Map<string, Value>(), ...sessionOptions } = options;
     const sessions: Session[] = [];
     try {
       const initializers = new Map(options.initializers);
       for (const name of HEAD_WEIGHTS) initializers.delete(name);
-      const prefill = await Session.create(graphs.prefill, { ...options, initializers });
+      const prefill = await Session.create(graphs.prefill, { ...sessionOptions, initializers });
       sessions.push(prefill);
-      const step = await Session.create(graphs.step, options);
+      const step = await Session.create(graphs.step, sessionOptions);
       sessions.push(step);
-      return new RolloutModel(graphs, prefill, step, options.device ?? { kind: 'cpu' });
+      return new RolloutModel(graphs, prefill, step, options.device ?? { kind: 'cpu' }, weights);
     } catch (error) {
       for (const session of sessions) session.dispose();
       throw error;
     }
+  }
+
+  /** A binding of one of the two sessions that has the weights already. */
+  bind(which: 'prefill' | 'step'): Binding {
+    const session = this[which];
+    const binding = session.bind();
+    const names = new Set(session.inputs.map(({ name }) => name));
+    for (const [name, value] of this.#weights) if (names.has(name)) binding.input(name, value);
+    return binding;
   }
 
   [Symbol.dispose](): void {

@@ -1,10 +1,12 @@
 import koffi from 'koffi';
+import { bytesPerElement } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
 import type { Device } from './environment.ts';
 import { CPU, created, deviceName, environment, explain, memoryInfo, sameDevice } from './environment.ts';
 import { Handle, pinned } from './handle.ts';
 import type { Session, TensorInfo } from './session.ts';
+import { countTransfer } from './transfers.ts';
 import { describe, Value } from './value.ts';
 
 const BINDING = 'a Binding that is not disposed of';
@@ -84,7 +86,7 @@ export class Binding implements Disposable {
     } catch (error) {
       throw explain('running the model', error);
     }
-    this.#ran = true;
+    this.#afterRun();
   }
 
   /** Runs on this thread and blocks it: for runs of microseconds, where going to another thread costs more. */
@@ -95,7 +97,17 @@ export class Binding implements Disposable {
     } catch (error) {
       throw explain('running the model', error);
     }
+    this.#afterRun();
+  }
+
+  #afterRun(): void {
     this.#ran = true;
+    for (const [name, target] of this.#outputs) if (target instanceof Value) this.#countOutput(name, target);
+  }
+
+  #countOutput(name: string, value: Value): void {
+    if (value.device.kind === 'cpu' && this.#session.device.kind !== 'cpu')
+      countTransfer('toHost', name, byteLength(value));
   }
 
   /** The tensors that the last run allocated for `outputOn`, once; the caller disposes of them. */
@@ -117,7 +129,11 @@ export class Binding implements Disposable {
     for (const [name, target] of this.#outputs) {
       const pointer = pointers[index++];
       if (target instanceof Value) api.ReleaseValue(pointer);
-      else results[name] = Value.adopt(pointer);
+      else {
+        const result = Value.adopt(pointer, target);
+        this.#countOutput(name, result);
+        results[name] = result;
+      }
     }
     this.#releaseOutputs();
     this.#ran = false;
@@ -170,12 +186,16 @@ export class Binding implements Disposable {
     if (this.#session.device.kind !== 'cpu') {
       // For another device ONNX Runtime copies a host tensor when it is bound, so what was written since would be missed.
       for (const [name, value] of this.#inputs) {
-        if (value.device.kind === 'cpu') api.BindInput(binding, name, value.handle.pointer);
+        if (value.device.kind !== 'cpu') continue;
+        countTransfer('toDevice', name, byteLength(value));
+        api.BindInput(binding, name, value.handle.pointer);
       }
       api.SynchronizeBoundInputs(binding);
     }
   }
 }
+
+const byteLength = ({ dtype, size }: Value): number => size * bytesPerElement(dtype);
 
 function find(role: 'input' | 'output', name: string, infos: readonly TensorInfo[]): TensorInfo {
   const info = infos.find((candidate) => candidate.name === name);

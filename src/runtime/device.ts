@@ -2,8 +2,8 @@ import type { DType } from '../dtypes.ts';
 import type { Pointer } from './api.ts';
 import type { Device } from './environment.ts';
 import { created, deviceName, environment, LOG_LEVELS, memoryInfo } from './environment.ts';
-import { identityModel } from './identity-model.ts';
 import { appendProvider, cannotUse } from './providers.ts';
+import { identityModel, zerosModel } from './small-models.ts';
 
 /**
  * Device memory without a model at hand. ONNX Runtime gives out an allocator of a device, and moves tensors to and from it,
@@ -13,8 +13,8 @@ import { appendProvider, cannotUse } from './providers.ts';
 const sessions = new Map<string, Pointer>();
 const allocators = new Map<string, Pointer>();
 
-function copySession(device: Device, dtype: DType): Pointer {
-  const key = `${deviceName(device)} ${dtype}`;
+function smallSession(device: Device, name: string, model: () => Uint8Array): Pointer {
+  const key = `${deviceName(device)} ${name}`;
   let session = sessions.get(key);
   if (session === undefined) {
     const { api, pointer: env } = environment();
@@ -23,8 +23,8 @@ function copySession(device: Device, dtype: DType): Pointer {
       api.SetSessionLogSeverityLevel(options, LOG_LEVELS.fatal); // failures come back as errors
       api.SetIntraOpNumThreads(options, 1);
       appendProvider(options, device);
-      const model = identityModel(dtype);
-      session = created<Pointer>((out) => api.CreateSessionFromArray(env, model, model.byteLength, options, out));
+      const bytes = model();
+      session = created<Pointer>((out) => api.CreateSessionFromArray(env, bytes, bytes.byteLength, options, out));
     } catch (error) {
       throw cannotUse(device, error);
     } finally {
@@ -35,6 +35,8 @@ function copySession(device: Device, dtype: DType): Pointer {
   return session;
 }
 
+const copySession = (device: Device, dtype: DType) => smallSession(device, dtype, () => identityModel(dtype));
+
 /** Throws UserError that says what is missing when a device cannot be used; may take a second the first time. */
 export function checkDevice(device: Device): void {
   if (device.kind !== 'cpu') deviceAllocator(device);
@@ -42,6 +44,7 @@ export function checkDevice(device: Device): void {
 
 /** Allocator of a device's memory. Tensors made with it point back at it, so neither it nor its session is ever released. */
 export function deviceAllocator(device: Device): Pointer {
+  if (device.kind !== 'cuda') return environment().allocator;
   const key = deviceName(device);
   let allocator = allocators.get(key);
   if (allocator === undefined) {
@@ -57,12 +60,20 @@ export function deviceAllocator(device: Device): Pointer {
  * done: a run ends by waiting for its device.
  */
 export function copyTensor(device: Device, dtype: DType, source: Pointer, target: Pointer): void {
+  runOneNode(copySession(device, dtype), source, target);
+}
+
+/** Sets a float32 OrtValue on `device` to zeros, from `shape`, an int64 one of its dims on the host. */
+export function setToZeros(device: Device, shape: Pointer, target: Pointer): void {
+  runOneNode(smallSession(device, 'zeros', zerosModel), shape, target);
+}
+
+function runOneNode(session: Pointer, x: Pointer, y: Pointer): void {
   const { api } = environment();
-  const session = copySession(device, dtype);
   const binding = created<Pointer>((out) => api.CreateIoBinding(session, out));
   try {
-    api.BindInput(binding, 'x', source);
-    api.BindOutput(binding, 'y', target);
+    api.BindInput(binding, 'x', x);
+    api.BindOutput(binding, 'y', y);
     api.SynchronizeBoundInputs(binding);
     api.RunWithBinding(session, null, binding);
   } finally {

@@ -4,8 +4,12 @@ import { OrtError, openApi } from './api.ts';
 import type { Library } from './library.ts';
 import { findLibrary, loadLibrary } from './library.ts';
 
-/** Where a tensor lives and where a session computes. `id` counts the CUDA devices of the machine from 0. */
-export type Device = { kind: 'cpu' } | { kind: 'cuda'; id: number };
+/**
+ * Where a tensor lives and where a session computes. `id` counts the CUDA devices of the machine from 0. `mock` is a device that
+ * is not there: it computes on the CPU, but its tensors cannot be read or written from the host without a copy, and what
+ * crosses is counted. So what a GPU will be asked for can be tested without one.
+ */
+export type Device = { kind: 'cpu' } | { kind: 'cuda'; id: number } | { kind: 'mock' };
 
 export const CPU: Device = { kind: 'cpu' };
 
@@ -71,7 +75,7 @@ export function explain(doing: string, error: unknown): unknown {
 
 export const sameDevice = (a: Device, b: Device): boolean => deviceName(a) === deviceName(b);
 
-export const deviceName = (device: Device): string => (device.kind === 'cpu' ? 'cpu' : `cuda:${device.id}`);
+export const deviceName = (device: Device): string => (device.kind === 'cuda' ? `cuda:${device.id}` : device.kind);
 
 const memoryInfos = new Map<string, Pointer>();
 
@@ -80,7 +84,7 @@ export function memoryInfo(device: Device): Pointer {
   const key = deviceName(device);
   let info = memoryInfos.get(key);
   if (info === undefined) {
-    const [name, id] = device.kind === 'cpu' ? ['Cpu', 0] : ['Cuda', device.id];
+    const [name, id] = device.kind === 'cuda' ? ['Cuda', device.id] : ['Cpu', 0];
     info = created<Pointer>((out) =>
       environment().api.CreateMemoryInfo(String(name), DEVICE_ALLOCATOR, Number(id), DEFAULT_MEMORY, out),
     );

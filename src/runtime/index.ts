@@ -8,4 +8,5 @@ export { runtimeInfo } from './info.ts';
 export type { PlacedNode } from './placement.ts';
 export type { SessionOptions, TensorInfo } from './session.ts';
 export { Session } from './session.ts';
+export { type Transfers, transfers } from './transfers.ts';
 export { Value } from './value.ts';

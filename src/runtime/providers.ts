@@ -22,7 +22,7 @@ export function availableProviders(): string[] {
 
 /** What to tell the user when `device` cannot be used because of `reason`. */
 export function cannotUse(device: Device, reason: unknown): unknown {
-  if (device.kind === 'cpu' || reason instanceof UserError) return reason;
+  if (device.kind !== 'cuda' || reason instanceof UserError) return reason;
   if (!(reason instanceof OrtError) && typeof reason !== 'string') return reason;
   const text = typeof reason === 'string' ? reason : messageOf(reason).trim().split('\n', 1)[0];
   const advice = cudaAdvice(cudaSetup(), environment().library.version);
@@ -35,7 +35,7 @@ export function cannotUse(device: Device, reason: unknown): unknown {
 
 /** Makes a session run on `device`, with the CPU for operators that the device lacks. Throws UserError when it cannot. */
 export function appendProvider(options: Pointer, device: Device): void {
-  if (device.kind === 'cpu') return;
+  if (device.kind !== 'cuda') return;
   if (!availableProviders().includes('CUDAExecutionProvider')) {
     throw cannotUse(device, `ONNX Runtime for ${process.platform}-${process.arch} has no CUDA`);
   }

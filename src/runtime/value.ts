@@ -3,10 +3,11 @@ import type { DType, TypedArray } from '../dtypes.ts';
 import { bytesPerElement, dtypeOfOnnx, onnxElementType, typedArrayFor } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
-import { copyTensor, deviceAllocator } from './device.ts';
+import { copyTensor, deviceAllocator, setToZeros } from './device.ts';
 import type { Device } from './environment.ts';
-import { CPU, created, deviceName, environment, explain, memoryInfo } from './environment.ts';
+import { CPU, created, deviceName, environment, explain, memoryInfo, sameDevice } from './environment.ts';
 import { Handle } from './handle.ts';
+import { countTransfer } from './transfers.ts';
 
 /**
  * A tensor in memory that ONNX Runtime owns: dtype, static dims, device. It stays at its address until `dispose`; garbage
@@ -36,14 +37,18 @@ export class Value implements Disposable {
     this.handle = new Handle(`Value ${describe(dtype, dims)}`, pointer, release);
   }
 
-  /** A tensor of zeros; on a CUDA device its contents are undefined until something writes them. */
+  /** A tensor of zeros; on a device its contents are undefined until something writes them. */
   static empty(dtype: DType, dims: readonly number[], device: Device = CPU): Value {
     const value = Value.#allocate(dtype, dims, device);
-    if (device.kind === 'cpu') {
-      const { data } = value;
-      if (data instanceof BigInt64Array || data instanceof BigUint64Array) data.fill(0n);
-      else data.fill(0);
-    }
+    if (device.kind === 'cpu') bytesOf(value.#memory).fill(0);
+    if (device.kind === 'mock') bytesOf(value.#memory).fill(0xff); // NaN, for who takes it for zeros
+    return value;
+  }
+
+  /** A float32 tensor of zeros on any device. */
+  static zeros(dims: readonly number[], device: Device = CPU): Value {
+    const value = Value.#allocate('float32', dims, device);
+    value.setToZeros();
     return value;
   }
 
@@ -97,15 +102,18 @@ export class Value implements Disposable {
     }
   }
 
-  /** Takes ownership of an OrtValue that ONNX Runtime allocated. For src/runtime only. */
-  static adopt(pointer: Pointer): Value {
+  /**
+   * Takes ownership of an OrtValue that ONNX Runtime allocated. For src/runtime only.
+   * @param device that it was bound to
+   */
+  static adopt(pointer: Pointer, device: Device): Value {
     const { api } = environment();
     const info = created<Pointer>((out) => api.GetTensorTypeAndShape(pointer, out));
     try {
       const dtype = dtypeOfOnnx(created((out) => api.GetTensorElementType(info, out)));
       const dims = new BigInt64Array(Number(created((out) => api.GetDimensionsCount(info, out))));
       api.GetDimensions(info, dims, dims.length);
-      return new Value(pointer, dtype, Array.from(dims, Number), deviceOf(pointer));
+      return new Value(pointer, dtype, Array.from(dims, Number), device.kind === 'mock' ? device : deviceOf(pointer));
     } finally {
       api.ReleaseTensorTypeAndShapeInfo(info);
     }
@@ -116,10 +124,54 @@ export class Value implements Disposable {
    * obtained before `dispose` must not be touched afterwards: its memory is gone, and JavaScript cannot tell.
    */
   get data(): TypedArray {
-    const { pointer } = this.handle;
     if (this.device.kind !== 'cpu') {
       throw internal(`a tensor on ${deviceName(this.device)} has no host view; copyFrom it into one on the CPU`);
     }
+    return this.#memory;
+  }
+
+  /** The contents on the host: the live view of a tensor on the CPU, a copy of one on a device. */
+  read(): TypedArray {
+    if (this.device.kind === 'cpu') return this.data;
+    using host = Value.empty(this.dtype, this.dims);
+    host.copyFrom(this);
+    return host.data.slice();
+  }
+
+  /** Replaces the contents from the host: as many elements, in an array of the kind of this dtype. */
+  write(data: TypedArray): void {
+    if (this.device.kind === 'cpu') {
+      if (data.length !== this.size) throw internal(`${data.length} elements for ${describe(this.dtype, this.dims)}`);
+      copyArray(data, this.data);
+      return;
+    }
+    using host = Value.from(this.dtype, this.dims, data);
+    this.copyFrom(host);
+  }
+
+  /** Of a float32 tensor; on a device nothing crosses but the shape. */
+  setToZeros(): void {
+    if (this.dtype !== 'float32') throw internal(`zeros of ${this.dtype}`);
+    if (this.size === 0) return;
+    if (this.device.kind !== 'cuda') {
+      bytesOf(this.#memory).fill(0);
+      return;
+    }
+    using shape = Value.from('int64', [this.dims.length], this.dims);
+    setToZeros(this.device, shape.handle.pointer, this.handle.pointer);
+  }
+
+  /** This tensor, or a copy on `device` in its place; then it is disposed of. */
+  movedTo(device: Device): Value {
+    if (sameDevice(device, this.device)) return this;
+    const copy = Value.empty(this.dtype, this.dims, device);
+    copy.copyFrom(this);
+    return copy;
+  }
+
+  /** Of memory that the host can reach. */
+  get #memory(): TypedArray {
+    const { pointer } = this.handle;
     if (this.#view === undefined) {
       const View = typedArrayFor(this.dtype);
       if (this.size === 0) {
@@ -189,7 +241,11 @@ export class Value implements Disposable {
     this.handle.assertIdle('write to');
     try {
       const device = this.device.kind === 'cpu' ? other.device : this.device;
-      if (device.kind === 'cpu') copyArray(other.data, this.data);
+      if (!sameDevice(this.device, other.device)) {
+        const bytes = this.size * bytesPerElement(this.dtype);
+        countTransfer(this.device.kind === 'cpu' ? 'toHost' : 'toDevice', 'copy', bytes);
+      }
+      if (device.kind !== 'cuda') copyArray(other.#memory, this.#memory);
       else copyTensor(device, this.dtype, other.handle.pointer, this.handle.pointer);
     } catch (error) {
       throw explain(`copying a tensor from ${deviceName(other.device)} to ${deviceName(this.device)}`, error);
@@ -222,11 +278,11 @@ function deviceOf(value: Pointer): Device {
   return name === 'Cuda' ? { kind: 'cuda', id } : CPU; // "Cpu", or host memory that a device provider pinned
 }
 
+const bytesOf = ({ buffer, byteOffset, byteLength }: TypedArray) => new Uint8Array(buffer, byteOffset, byteLength);
+
 /** Between arrays of one kind and length. */
 function copyArray(source: TypedArray, target: TypedArray): void {
-  new Uint8Array(target.buffer, target.byteOffset, target.byteLength).set(
-    new Uint8Array(source.buffer, source.byteOffset, source.byteLength),
-  );
+  bytesOf(target).set(bytesOf(source));
 }
 
 const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);

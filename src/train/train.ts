@@ -17,7 +17,6 @@ import {
 } from '../run-folder.ts';
 import { sessionOptionsOf } from '../session-options.ts';
 import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
-import { l2Distance } from '../weight-distance.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
@@ -207,6 +206,7 @@ async function trainStep(
   });
   let gradNorms = 0;
   let taken = 0;
+  let distance: number | undefined;
   for (const [u, update] of updates.entries()) {
     const losses: number[] = [];
     lossMetrics.startUpdate();
@@ -232,13 +232,14 @@ async function trainStep(
     };
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
-    const { gradNorm, applied, overflow } = await times.time('optimizer', () =>
+    const { gradNorm, emaDistance, applied, overflow } = await times.time('optimizer', () =>
       session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
     );
     if (!applied && !overflow) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
     objective.afterUpdate(applied);
     if (applied) {
       gradNorms += gradNorm;
+      distance = emaDistance;
       taken++;
     }
     times.count('train', tokensOf(update));
@@ -250,7 +251,7 @@ async function trainStep(
     learning_rate: learningRate,
     grad_norm: taken === 0 ? 0 : gradNorms / taken,
     ...(config.dtype === 'float16' && { loss_scale: session.lossScale, skipped_updates: updates.length - taken }),
-    ema_distance: l2Distance(session.ema, session.weights),
+    ...(distance !== undefined && { ema_distance: distance }),
     num_tokens: tokensBefore + tokensOf(documents),
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),
