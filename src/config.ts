@@ -169,7 +169,7 @@ const machineOptions = {
   device: option(
     z
       .string()
-      .regex(/^(cpu|cuda(:\d+)?)$/, { error: 'must be cpu, cuda or cuda:N' })
+      .regex(/^(cpu|mock|cuda(:\d+)?)$/, { error: 'must be cpu, cuda or cuda:N' })
       .default('cpu'),
     MACHINE,
     'Where to compute: cpu, cuda or cuda:N; see `rlp-ort doctor`',
@@ -720,7 +720,8 @@ export const doctorSchema = z.object({
 });
 export type DoctorConfig = z.output<typeof doctorSchema>;
 
-/** The device a checked `device` setting names: `cpu`, `cuda` (device 0) or `cuda:N`. */
-export function parseDevice(device: string): { kind: 'cpu' } | { kind: 'cuda'; id: number } {
+/** The device a checked `device` setting names: `cpu`, `cuda` (device 0) or `cuda:N`; in tests also `mock`. */
+export function parseDevice(device: string): { kind: 'cpu' } | { kind: 'mock' } | { kind: 'cuda'; id: number } {
+  if (device === 'mock') return { kind: 'mock' };
   return device === 'cpu' ? { kind: 'cpu' } : { kind: 'cuda', id: Number(device.split(':')[1] ?? 0) };
 }

@@ -32,8 +32,10 @@ export interface OpenModel {
   hash(): Promise<string>;
   /** Weights are the checkpoint's; external data is relative to `directory`. */
   readonly rolloutGraphs: RolloutGraphs;
-  /** For float32 weights that are given at session creation, or as inputs of every run. */
-  trainingRolloutGraphs(weights: 'initializers' | 'inputs'): RolloutGraphs;
+  /** Weights are float32 and given at session creation. */
+  readonly trainingRolloutGraphs: RolloutGraphs;
+  /** Weights are float32 inputs, read where they are in every run. */
+  readonly residentRolloutGraphs: RolloutGraphs;
   readonly trainingArtifacts: TrainingArtifacts;
   /** Throws a UserError that names the tensors with a NaN or an infinity. */
   loadWeights(): Promise<Map<string, Weight>>;
@@ -69,8 +71,11 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
     get rolloutGraphs() {
       return { prefill: graph('prefill'), step: graph('step'), ...limits };
     },
-    trainingRolloutGraphs(weights) {
-      return { ...trainingRolloutGraphs(config, { ...options, weightsAsInputs: weights === 'inputs' }), ...limits };
+    get trainingRolloutGraphs() {
+      return { ...trainingRolloutGraphs(config, options), ...limits };
+    },
+    get residentRolloutGraphs() {
+      return { ...trainingRolloutGraphs(config, { ...options, weightsAsInputs: true }), ...limits };
     },
     get trainingArtifacts() {
       return {

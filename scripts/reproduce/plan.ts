@@ -119,14 +119,16 @@ export function flopsOf(
   return parameters * (6 * trainedTokens + 2 * forwardOnly);
 }
 
-const thinking = {
+const sampling = {
   documentsPerStep: DOCUMENTS_PER_STEP,
   groupSize: GROUP_SIZE,
   maxThoughtTokens: MAX_THOUGHT_TOKENS,
   temperature: 1,
-  positionStrategy: 'column',
   documentsPerBatch: DOCUMENTS_PER_STEP,
 };
+const thinking = { ...sampling, positionStrategy: 'column' };
+/** Behind the thought one token is sampled: the answer. */
+const answering = { schedule: 'constant', maxCompletionTokens: 1 };
 
 const BLOCK = 128;
 /** Next-token training on `factor` times the text that an arm that thinks reads, in batches of the same size. */
@@ -165,6 +167,14 @@ const ALL_ARMS: readonly Arm[] = [
   {
     ...{ name: 'rlp-uniform', label: 'RLP, EMA baseline, one uniform position a document', rateOf: 'rlp-ema' },
     settings: rlp({ baseline: 'ema', positionStrategy: 'uniform' }),
+  },
+  {
+    ...{ name: 'rpt', label: 'RPT' },
+    settings: ({ steps }) => ({
+      ...{ objective: 'rpt', steps, ...thinking, ...answering },
+      // Told where, as RLP is, instead of by entropy; the model states the next token, without a box around it.
+      ...{ entropyThreshold: 0, prediction: 'text' },
+    }),
   },
   {
     ...{ name: 'best-of-group', label: 'next-token training on the best of G own thoughts' },
@@ -213,6 +223,10 @@ export const STABILITY: readonly Variant[] = [
     ...{ name: 'next-token', label: 'learning rate 0.001, next-token loss on the document 0.1' },
     settings: { learningRate: 1e-3, nextTokenCoefficient: 0.1 },
   },
+  {
+    ...{ name: 'defaults', label: 'the defaults: learning rate 1e-6, uniform positions, temperature 0.7, G = 16' },
+    settings: { learningRate: 1e-6, positionStrategy: 'uniform', temperature: 0.7, groupSize: 16 },
+  },
 ];
 
 /** What post-training does, one after the other, each from what the one before it made. */
@@ -223,6 +237,8 @@ export const POST_TRAINING_STAGES: readonly {
   { name: 'sft', settings: ({ sftSteps }) => ({ ...supervised, steps: sftSteps, learningRate: 1e-4 }) },
   {
     name: 'rlvr',
-    settings: ({ rlvrSteps }) => ({ ...thinking, objective: 'grpo', steps: rlvrSteps, learningRate: 1e-4 }),
+    settings: ({ rlvrSteps }) => ({
+      ...{ objective: 'grpo', steps: rlvrSteps, learningRate: 1e-4, ...sampling, ...answering },
+    }),
   },
 ];

@@ -89,7 +89,8 @@ export function buildArtifactGraph(
     return { graph: builder.graph, opset: OPSET };
   }
   const { build, flavor, weights, opset } = RECIPES[name];
-  const weight = weights === 'inputs' || weightsAsInputs ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
+  const weight =
+    weights === 'inputs' || weightsAsInputs ? inputWeights(builder, config, lora) : externalWeights(builder, locate);
   build(
     {
       builder,

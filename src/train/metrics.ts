@@ -1,3 +1,4 @@
+import { type Device, transfers } from '../runtime/index.ts';
 import type { TreeBatch } from '../tree-batch.ts';
 import type { ClipRange, TreeResult } from '../tree-model.ts';
 
@@ -121,4 +122,17 @@ export class StageTimes {
     });
     return Object.fromEntries([...seconds.map(([stage, s]) => [`time/${stage}`, s] as const), ...rates]);
   }
+}
+
+/** Bytes that cross between the host and a device from now until the result is called; none are told of the CPU. */
+export function transferFigures(device: Device | undefined): () => Record<string, number> {
+  if (device === undefined || device.kind === 'cpu') return () => ({});
+  const before = transfers();
+  return () => {
+    const now = transfers();
+    return {
+      'transfers/to_device_bytes': now.toDevice - before.toDevice,
+      'transfers/to_host_bytes': now.toHost - before.toHost,
+    };
+  };
 }

@@ -10,9 +10,12 @@ export async function sampleRollouts(
   documents: readonly RolloutDocument[],
   options: RolloutOptions,
 ): Promise<DocumentRollouts[]> {
-  using engine = await RolloutEngine.create(model.trainingRolloutGraphs, {
+  // On the CPU products with weights that are known when a session is made are faster; on a device weights stay where they are.
+  const isOnCpu = sessionOptions.device?.kind === 'cpu';
+  const graphs = isOnCpu ? model.trainingRolloutGraphs : model.residentRolloutGraphs;
+  using engine = await RolloutEngine.create(graphs, {
     ...sessionOptions,
-    initializers: session.weights,
+    ...(isOnCpu ? { initializers: session.weights } : { weights: session.weights }),
   });
   const rollouts: DocumentRollouts[] = [];
   for await (const rollout of engine.generate(documents, { ...options, signal: hooks.signal })) rollouts.push(rollout);

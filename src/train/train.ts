@@ -22,7 +22,7 @@ import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { openGrpo } from './grpo.ts';
 import { availableMemory, checkMemory, describePlan } from './memory-plan.ts';
-import { LossMetrics, StageTimes } from './metrics.ts';
+import { LossMetrics, StageTimes, transferFigures } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
 import { createSession } from './open-session.ts';
@@ -183,6 +183,7 @@ async function trainStep(
   const { config, hooks, session } = context;
   const { step, steps, times, folder } = input;
   const start = performance.now();
+  const transferred = transferFigures(context.sessionOptions.device);
   hooks.signal?.throwIfAborted();
   const { documents, metrics } = await objective.prepare(input);
 
@@ -252,6 +253,7 @@ async function trainStep(
     grad_norm: taken === 0 ? 0 : gradNorms / taken,
     ...(config.dtype === 'float16' && { loss_scale: session.lossScale, skipped_updates: updates.length - taken }),
     ...(distance !== undefined && { ema_distance: distance }),
+    ...transferred(),
     num_tokens: tokensBefore + tokensOf(documents),
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),

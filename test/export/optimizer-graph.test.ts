@@ -33,6 +33,7 @@ class Optimizer implements Disposable {
       this.#binding.input(name, value);
     }
     this.values.set('grad_norm', Value.empty('float32', []));
+    this.values.set('ema_distance', Value.empty('float32', []));
     this.values.set('applied', Value.empty('bool', []));
     for (const { name } of session.outputs) this.#binding.output(name, this.value(name.replace(/\.out$/, '')));
   }

@@ -92,9 +92,11 @@ function expectState(
 describe('AdamW by hand', () => {
   it('takes the first step: m = g / 2, v = g^2 / 4, both undone by the bias correction, so that the update is g / (|g| + eps)', async () => {
     using session = await optimizerSession(matrix(1, -2));
-    const { gradNorm, applied } = await step(session, PLAIN, [[3, -4]]);
+    const { gradNorm, emaDistance, applied } = await step(session, PLAIN, [[3, -4]]);
     expect(gradNorm).toBeCloseTo(5, 6);
     expect(applied).toBe(true);
+    // ema - w is three quarters of the update, 1.5 / 3.5 and -2 / 4.5.
+    expect(emaDistance).toBeCloseTo(0.75 * Math.hypot(1.5 / 3.5, 2 / 4.5), 6);
     // w = 1 - 0.5 * 3 / 3.5, -2 + 0.5 * 4 / 4.5; ema = 0.75 old + 0.25 new.
     const weights = [1 - 1.5 / 3.5, -2 + 2 / 4.5];
     const ema = [0.75 + 0.25 * weights[0], -1.5 + 0.25 * weights[1]];

@@ -1,8 +1,6 @@
 import { expect, it } from 'vitest';
-import { Value } from '../../src/runtime/index.ts';
 import { LossMetrics } from '../../src/train/metrics.ts';
 import { buildTreeBatch } from '../../src/tree-batch.ts';
-import { l2Distance } from '../../src/weight-distance.ts';
 
 const old = (ratio: number, logProb: number) => logProb - Math.log(ratio);
 /** Three thought tokens and a next token, with log-probs -1, -2, -3 and -4 in the training graph. */
@@ -64,17 +62,4 @@ it('without a thought the entropy is that of the text; without an update there i
   text.add(batch, { loss: 4, logProbs: one(-4), entropy: one(1.5), ratio: one(1) });
   expect(text.figures()).toEqual({ loss: 4, updates: 1, entropy: 1.5 });
   expect(new LossMetrics({ low: 0.2, high: 0.2 }).figures()).toEqual({ loss: 0, updates: 0 });
-});
-
-it('the distance of two sets of weights is that of one long vector', () => {
-  const weights = (x: number[], y: number[]) =>
-    new Map([
-      ['x', Value.from('float32', [2], x)],
-      ['y', Value.from('float32', [1], y)],
-    ]);
-  const [a, b] = [weights([1, 2], [3]), weights([1, 4], [6])];
-  expect(l2Distance(a, b)).toBe(Math.sqrt(4 + 9));
-  expect(l2Distance(a, a)).toBe(0);
-  expect(() => l2Distance(a, new Map([...b].slice(0, 1)))).toThrow('internal: no weight y of 1 elements');
-  for (const value of [...a.values(), ...b.values()]) value.dispose();
 });
