@@ -153,7 +153,7 @@ describe('one AdamW step by hand', () => {
     const fresh = await optimizer.outOfPlace();
     await optimizer.step(SETTINGS, 1);
     for (const [name, data] of fresh) expect(optimizer.value(name).data, name).toEqual(data);
-    expect(fresh.size).toBe(SHAPES.size * KINDS.length + 2);
+    expect(fresh.size).toBe(SHAPES.size * KINDS.length + 3);
   });
 
   it('keeps a frozen baseline bit for bit with a decay of 1', async () => {
