@@ -1,8 +1,15 @@
 import { type PayRules, payGroups } from './pay.ts';
 import type { RolloutRecord } from './records.ts';
-import type { RewardMetrics } from './reward/index.ts';
+import { askReward, type GivenRewards, type RewardInput, type RewardMetrics } from './reward/index.ts';
 import type { Answer, DocumentRollouts, RolloutDocument, Thought } from './rollout/index.ts';
-import { type PaidGroup, type RecordVersions, toRecords } from './thinking.ts';
+import {
+  type CustomPay,
+  type PaidGroup,
+  type RecordVersions,
+  rewardInputs,
+  type ThoughtGroup,
+  toRecords,
+} from './thinking.ts';
 
 /** A thought with the answer that was sampled behind it. */
 export type Completion = Thought & { answer: Answer };
@@ -13,13 +20,19 @@ export interface Verifier {
   name: string;
   /** A finite number, in whatever unit. */
   reward(document: RolloutDocument, completion: Completion): number;
+  /** What a right answer is compared with, for rewards of the user's own. */
+  reference?(document: RolloutDocument): string | undefined;
 }
 
-/** Turns completions into rewards and advantages; those behind one position are a group. */
+/**
+ * Turns completions into rewards and advantages; those behind one position are a group.
+ * @param custom pays in place of the verifier, and is told what that would pay
+ */
 export async function payCompletions(
   rollouts: readonly DocumentRollouts[],
-  { name, reward }: Verifier,
+  verifier: Verifier,
   rules: PayRules,
+  custom?: CustomPay,
 ): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
   const groups = rollouts.flatMap(({ document, thoughts }) =>
     document.positions.map((position) => ({
@@ -30,10 +43,11 @@ export async function payCompletions(
       baselineLogProbs: undefined,
     })),
   );
-  const rewards = groups.map(({ document, thoughts }) =>
-    completionsOf(thoughts).map((completion) => reward(document, completion)),
+  const verified = groups.map(({ document, thoughts }) =>
+    completionsOf(thoughts).map((completion) => verifier.reward(document, completion)),
   );
-  const { metrics, ...paid } = await payGroups(groups, rules, { name, rewards });
+  const given = custom ? await asked(groups, verified, verifier, custom) : { name: verifier.name, rewards: verified };
+  const { metrics, ...paid } = await payGroups(groups, rules, given);
   return {
     groups: groups.map((group, b) => ({
       ...group,
@@ -45,6 +59,38 @@ export async function payCompletions(
   };
 }
 
+/** What a function of the user's own pays for completions, whose rows are those of the rollout file. */
+function asked(
+  groups: readonly ThoughtGroup[],
+  verified: readonly (readonly number[])[],
+  { reference }: Verifier,
+  custom: CustomPay,
+): Promise<GivenRewards> {
+  const describe = rewardInputs(asTargets(groups), custom);
+  const inputs = groups.map(({ document }, b) => {
+    const expected = reference?.(document);
+    return describe(b).map(
+      (row, g): RewardInput => ({
+        ...row,
+        builtInReward: verified[b][g],
+        ...(expected !== undefined && { reference: expected }),
+      }),
+    );
+  });
+  return askReward(custom.reward, inputs);
+}
+
+/** Groups whose thoughts have their answers for targets, as records show them. */
+const asTargets = <Group extends ThoughtGroup>(groups: readonly Group[]): Group[] =>
+  groups.map((group) => ({
+    ...group,
+    thoughts: completionsOf(group.thoughts).map(({ answer, ...thought }) => ({
+      ...thought,
+      targets: answer.tokens,
+      reasonedLogProbs: answer.logProbs,
+    })),
+  }));
+
 export const completionsOf = (thoughts: readonly Thought[]): Completion[] =>
   thoughts.flatMap((thought) => (thought.answer === undefined ? [] : [{ ...thought, answer: thought.answer }]));
 
@@ -54,15 +100,7 @@ export function completionRecords(
   decode: (tokens: readonly number[]) => string,
   versions: RecordVersions,
 ): RolloutRecord[] {
-  const shown = groups.map((group) => ({
-    ...group,
-    thoughts: completionsOf(group.thoughts).map(({ answer, ...thought }) => ({
-      ...thought,
-      targets: answer.tokens,
-      reasonedLogProbs: answer.logProbs,
-    })),
-  }));
-  return toRecords(shown, decode, versions);
+  return toRecords(asTargets(groups), decode, versions);
 }
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;

@@ -129,7 +129,7 @@ const thoughtOptions = {
     text.optional(),
     THOUGHTS,
     'Module (.js, .mjs, .ts) whose default export pays the thoughts; docs/library.md',
-    { path: true, defaultText: 'the information gain' },
+    { path: true, defaultText: "the objective's own" },
   ),
   temperature: option(
     z
@@ -585,12 +585,9 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['groupSize', 'maxThoughtTokens', 'temperature', 'topK', 'topP', 'minP']),
   ...usedBy(THINKING, ['unclosed', 'unclosedPenalty', 'compareWithin', 'advantageScale', 'zeroVariance']),
   ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'importanceSampling', 'importanceCap']),
-  ...usedBy(THINKING, ['clipLow', 'clipHigh']),
+  ...usedBy(THINKING, ['clipLow', 'clipHigh', 'reward']),
   ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride']),
-  ...usedBy(
-    ['rlp'],
-    ['horizon', 'horizonReduction', 'reward', 'baselinePrompt', 'baseline', 'emaDecay', 'thoughtLoss'],
-  ),
+  ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'emaDecay', 'thoughtLoss']),
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
   ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples']),
   ...usedBy(['rpt'], ['prediction', 'entropyThreshold', 'proxyModel']),

@@ -11,7 +11,7 @@ import type {
 import type { DocumentRollouts, RolloutDocument, Thought } from './rollout/index.ts';
 
 /** The thoughts at one position of a document. */
-interface ThoughtGroup {
+export interface ThoughtGroup {
   document: RolloutDocument;
   position: number;
   thoughts: Thought[];
@@ -78,9 +78,9 @@ export async function payThoughts(
 }
 
 /** The rows of groups before they are paid, with the text around the thoughts; a document's is decoded once. */
-function rewardInputs(
+export function rewardInputs(
   groups: readonly ThoughtGroup[],
-  { decode, versions }: CustomPay,
+  { decode, versions }: Pick<CustomPay, 'decode' | 'versions'>,
 ): (group: number) => Omit<RewardInput, 'builtInReward'>[] {
   const texts = new Map<RolloutDocument, string>();
   return (b) => {

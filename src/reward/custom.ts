@@ -14,8 +14,13 @@ export interface RewardInput extends UnpaidRecord {
   document: string;
   /** All text before the thought; a prompt is not part of it. */
   prefix: string;
-  /** What the objective itself pays, before penalties: under RLP the information gain in nats, S_pred without a baseline. */
+  /**
+   * What the objective itself pays, before penalties: under RLP the information gain in nats, S_pred without a baseline; under RPT
+   * and GRPO 1 or 0.
+   */
   builtInReward: number;
+  /** The reference answer as the data has it; under GRPO. */
+  reference?: string;
 }
 
 /**

@@ -3,6 +3,7 @@ import { completionMetrics, completionRecords, payCompletions, type Verifier } f
 import type { TrainConfig } from '../config.ts';
 import type { PayRules } from '../pay.ts';
 import { NO_BASELINE } from '../records.ts';
+import type { CustomReward } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import type { CompletionSettings, ThoughtData } from '../thought-data.ts';
 import type { Objective, StepInput, StepLoss, TrainContext } from './objective.ts';
@@ -14,6 +15,8 @@ export interface CompletionTask {
   thoughts: ThoughtData;
   tokenizerHash: string;
   verifier: Verifier;
+  /** A reward of the user's own, in place of the verifier's. */
+  custom: CustomReward | undefined;
   /** What is completed in a step: documents with their positions, at least one. */
   next(step: number): Promise<{ documents: RolloutDocument[]; metrics: Record<string, number> }>;
   /** The same held-out documents and positions at every evaluation; undefined where there are none. */
@@ -42,7 +45,7 @@ export const completionSettings = (config: TrainConfig): CompletionSettings => (
  */
 export function completionObjective(context: TrainContext, task: CompletionTask): Objective {
   const { config } = context;
-  const { thoughts, verifier } = task;
+  const { thoughts, verifier, custom } = task;
   const metadata = rolloutMetadata(context, task);
   const rules: PayRules = {
     unclosed: config.unclosed,
@@ -80,9 +83,11 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
         sampleRollouts(context, documents, thoughts.rolloutOptions(step)),
       );
       times.count('rollout', sampledTokens(rollouts));
-      const { groups, metrics } = await times.time('score', () => payCompletions(rollouts, verifier, rules));
-      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       const versions = { step, policyVersion, baselineVersion: NO_BASELINE };
+      const { groups, metrics } = await times.time('score', () =>
+        payCompletions(rollouts, verifier, rules, custom && { reward: custom, decode: thoughts.decode, versions }),
+      );
+      await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(completionRecords(groups, thoughts.decode, versions));
       await writer.finish();
       const loss = thoughtLoss(groups, config.withoutThought ? [] : thoughts.delimiters.open, lossOptions);

@@ -1,5 +1,5 @@
 import { type DataCursor, PromptData, type PromptSample } from '../data/index.ts';
-import { answerReward } from '../reward/index.ts';
+import { answerReward, loadRewardModule } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
@@ -14,6 +14,7 @@ const PROMPTS_FLAG = '--documents-per-step';
  * (src/reward/answer-match.ts).
  */
 export const openGrpo: OpenObjective = async (config, model) => {
+  const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
   const open = (files: readonly string[], more: { dataWeights?: undefined; resume?: boolean } = {}) =>
     PromptData.open(files, thoughts.tokenizer, { ...config, ...more }, thoughts.maxContextTokens);
@@ -35,18 +36,20 @@ export const openGrpo: OpenObjective = async (config, model) => {
   };
   return {
     dataHash: data.hash,
+    ...(custom !== undefined && { rewardHash: custom.hash }),
     data: () => countsOf(data),
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective(context) {
       let loader = data.loader();
       return completionObjective(context, {
-        thoughts,
+        ...{ thoughts, custom },
         tokenizerHash: data.tokenizerHash,
         verifier: {
           name: 'answer_match',
           reward: (document, { answer }) =>
             answerReward(thoughts.answerText(answer.tokens), answers.get(document) ?? '', rules),
+          reference: (document) => answers.get(document),
         },
         async next() {
           const batch = await loader.nextBatch(config.documentsPerStep, PROMPTS_FLAG);

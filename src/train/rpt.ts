@@ -3,7 +3,7 @@ import type { DataCursor, TokenizedDocument } from '../data/index.ts';
 import { RunError } from '../errors.ts';
 import { openModel } from '../model-directory.ts';
 import { predictionInstruction } from '../prompt.ts';
-import { lastBoxed, positionScores, prefixMatchReward } from '../reward/index.ts';
+import { lastBoxed, loadRewardModule, positionScores, prefixMatchReward } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
@@ -24,6 +24,7 @@ const EMPTY_BATCHES = 10;
  * and is paid 1 if that is so to the byte, else 0 (src/reward/prefix-match.ts).
  */
 export const openRpt: OpenObjective = async (config, model) => {
+  const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const thoughts = await ThoughtData.open(model, {
     ...config,
     completion: completionSettings(config),
@@ -42,6 +43,7 @@ export const openRpt: OpenObjective = async (config, model) => {
   };
   return {
     dataHash: data.hash,
+    ...(custom !== undefined && { rewardHash: custom.hash }),
     data: () => countsOf(data),
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
@@ -69,7 +71,7 @@ export const openRpt: OpenObjective = async (config, model) => {
       };
 
       return completionObjective(context, {
-        thoughts,
+        ...{ thoughts, custom },
         tokenizerHash: data.tokenizerHash,
         verifier: {
           name: 'prefix_match',

@@ -63,6 +63,9 @@ describe('GRPO', () => {
     expect(last['sampling/sampling_logp_difference/max']).toBeLessThan(1e-4);
     expect(last.ratio_mean).toBeCloseTo(1, 4);
     expect(last['clip_ratio/region_mean']).toBe(0);
+    const logged = (await readMetrics(folder.in('run'))).flatMap((row) => Object.keys(row));
+    const explained = readFileSync('docs/metrics.md', 'utf8');
+    expect(logged.filter((name) => !explained.includes(`\`${name}\``))).toEqual([]);
   });
 
   it('pays the right answers 1, and advantages are those of the group', async () => {
@@ -112,6 +115,25 @@ describe('GRPO', () => {
     rmSync(folder.in('run'), { recursive: true });
     await train(configOf({ steps: 1, answerPattern: 'no such text' }));
     for (const { reward } of await recordsOf(1)) expect(reward).toBe(0);
+  });
+});
+
+describe('a reward module', () => {
+  it('pays the answers in its own way, and is told what is right', async () => {
+    writeFileSync(
+      folder.in('half.mjs'),
+      `export default (completions) => completions.map(({ target, reference, builtInReward, prefix, document }) => {
+        if (prefix !== document || builtInReward !== Number(target.trim() === reference)) throw new Error('not so');
+        return builtInReward / 2;
+      });`,
+    );
+    await train(configOf({ steps: 1 }));
+    const rewards = (await recordsOf(1)).map(({ reward }) => reward / 2);
+    rmSync(folder.in('run'), { recursive: true });
+    await train(configOf({ steps: 1, reward: folder.in('half.mjs') }));
+    expect((await recordsOf(1)).map(({ reward }) => reward)).toEqual(rewards);
+    const [row] = await readMetrics(folder.in('run'));
+    expect(row['rewards/half/mean']).toBe(row.reward);
   });
 });
 

@@ -1,4 +1,4 @@
-import { appendFileSync, cpSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
@@ -110,6 +110,9 @@ describe('RPT', () => {
       (await readMetrics(folder.in(run))).flatMap((row) => row['eval/accuracy'] ?? []);
     expect(await evaluations('run')).toEqual(await evaluations('whole'));
     expect(await evaluations('run')).toHaveLength(3);
+    const logged = (await readMetrics(folder.in('run'))).flatMap((row) => Object.keys(row));
+    const explained = readFileSync('docs/metrics.md', 'utf8');
+    expect(logged.filter((name) => !explained.includes(`\`${name}\``))).toEqual([]);
   });
 
   it('ends where no position is hard enough, and says what to do', async () => {
