@@ -165,6 +165,9 @@ const thoughtOptions = {
   limit: option(count.optional(), FILES, 'Use only this many documents of the data', { defaultText: 'all' }),
 };
 
+/** Why bfloat16 is refused on the CPU. */
+export const NO_BFLOAT16 = 'needs --device cuda: ONNX Runtime has no matrix products in bfloat16 on the CPU';
+
 const machineOptions = {
   device: option(
     z
@@ -175,6 +178,11 @@ const machineOptions = {
     'Where to compute: cpu, cuda or cuda:N; see `rlp-ort doctor`',
   ),
   threads: option(count.optional(), MACHINE, 'CPU threads', { defaultText: 'one per core' }),
+  dtype: option(
+    z.enum(['float32', 'float16', 'bfloat16']).default('float32'),
+    MACHINE,
+    'Type of matrix products; weights, gradients, sums and everything else are float32',
+  ),
   slots: option(count.optional(), MACHINE, 'Thoughts of a document that are sampled at the same time', {
     defaultText: 'all of them',
   }),
@@ -447,11 +455,6 @@ const optimizerOptions = {
     defaultText: '0, 0.1 for cpt, 0.01 for rpt',
   }),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
-  dtype: option(
-    z.enum(['float32', 'float16', 'bfloat16']).default('float32'),
-    MACHINE,
-    'Type of matrix products in training; weights, gradients, sums and everything else are float32',
-  ),
   loraRank: option(
     count.optional(),
     OPTIMIZER,
@@ -664,9 +667,7 @@ export const trainSchema = trainOptionsSchema
     if (thinks && options.minibatches > Math.max(1, documents)) {
       refuse('minibatches', `must be at most --documents-per-step (${documents})`);
     }
-    if (options.dtype === 'bfloat16' && options.device === 'cpu') {
-      refuse('dtype', 'needs --device cuda: ONNX Runtime has no matrix products in bfloat16 on the CPU');
-    }
+    if (options.dtype === 'bfloat16' && !options.device.startsWith('cuda')) refuse('dtype', NO_BFLOAT16);
     const epochs = options.epochs ?? defaults.epochs;
     const steps = options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : Infinity);
     if (options.warmupSteps > steps) refuse('warmupSteps', `must be at most --steps (${steps})`);

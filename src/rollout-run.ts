@@ -1,14 +1,15 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
-import { type RolloutConfig, rolloutSchema } from './config.ts';
+import { NO_BFLOAT16, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
 import { type BadRows, badRowsNotice } from './data/index.ts';
-import { RunError } from './errors.ts';
+import { RunError, UserError } from './errors.ts';
 import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
 import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
 import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
+import { transfers } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
 import { payThoughts, toRecords } from './thinking.ts';
 import { checkSameTokenizer, ThoughtData } from './thought-data.ts';
@@ -33,6 +34,9 @@ export interface RolloutSummary {
   tokens: number;
   tokensPerSecond: number;
   seconds: number;
+  /** Bytes that crossed between the host and the device; left out on the CPU. */
+  bytesToDevice?: number;
+  bytesToHost?: number;
 }
 
 /**
@@ -44,11 +48,14 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first byte is written.
   await checkRolloutPath(config.out, config);
   await checkParent(config.out);
+  if (config.dtype === 'bfloat16' && !config.device.startsWith('cuda')) throw new UserError(`--dtype: ${NO_BFLOAT16}`);
   const options = sessionOptionsOf(config, hooks);
+  const before = transfers();
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
-  const model = await openModel(config.model);
+  const model = await openModel(config.model, { dtype: config.dtype });
   const data = await ThoughtData.open(model, config);
-  const baselineModel = config.baselineModel === undefined ? undefined : await openModel(config.baselineModel);
+  const baselineModel =
+    config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype: config.dtype });
   if (baselineModel !== undefined) await checkSameTokenizer(model, baselineModel);
   const source = await data.documents(config.data);
   const notice = badRowsNotice(source.badRows);
@@ -83,7 +90,12 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     await writer.finish();
     const { skipped, truncated } = tokenizing;
     const bad = source.badRows.count > 0 && { badRows: source.badRows };
-    return { out: config.out, documents: written, skipped, truncated, ...bad, ...totals };
+    const now = transfers();
+    const crossed = options.device?.kind !== 'cpu' && {
+      bytesToDevice: now.toDevice - before.toDevice,
+      bytesToHost: now.toHost - before.toHost,
+    };
+    return { out: config.out, documents: written, skipped, truncated, ...bad, ...totals, ...crossed };
   });
 }
 

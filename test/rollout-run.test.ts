@@ -106,6 +106,28 @@ describe('rollouts', () => {
     }
   });
 
+  it('with products in float16 have log-probs near those of float32; bfloat16 is refused on the CPU', async () => {
+    await runRollout(configOf('half.arrow', { dtype: 'float16' }));
+    const [half, full] = [await rowsOf(folder.in('half.arrow')), await rowsOf(folder.in('whole.arrow'))];
+    const scores = (rows: readonly RolloutRecord[]) => rows.flatMap(({ baselineLogProbs }) => [...baselineLogProbs]);
+    const differences = scores(half).map((score, i) => Math.abs(score - scores(full)[i]));
+    expect((await readRollouts(folder.in('half.arrow'))).metadata.config).toMatchObject({ dtype: 'float16' });
+    expect(Math.max(...differences)).toBeLessThan(0.02);
+    await expect(runRollout(configOf('no.arrow', { dtype: 'bfloat16' }))).rejects.toThrow(
+      /^--dtype: needs --device cuda/,
+    );
+    expect(existsSync(folder.in('no.arrow'))).toBe(false);
+  });
+
+  it('on a device are the same thoughts, and the summary tells what crossed', async () => {
+    const summary = await runRollout(configOf('device.arrow', { device: 'mock' }));
+    expect(readFileSync(folder.in('device.arrow')).equals(whole)).toBe(true);
+    const weights = statSync(folder.in('model/model.safetensors')).size;
+    const perStep = DOCUMENTS * 6 * 64; // eight values of 4 or 8 bytes a row
+    expect(summary.bytesToDevice).toBeGreaterThan(weights);
+    expect(summary.bytesToHost).toBeLessThan(perStep * 20);
+  });
+
   it('are the same from a checkpoint as from its export, whatever graphs lie there', async () => {
     expect((await runCli(['export', folder.in('model'), '--out', folder.in('exported')])).code).toBe(0);
     writeFileSync(folder.in('exported', 'rollout_step.onnx'), 'not a graph');
