@@ -415,8 +415,9 @@ const objectiveOptions = {
   chatTemplate: option(
     text.optional(),
     OBJECTIVE,
-    "model, or a file with a Jinja template: also for `prompt` and `response`, as a user's and an assistant's message (sft)",
-    { defaultText: "the model's for `messages`, none for `prompt` and `response`" },
+    "model, or a file with a Jinja template: also for `prompt` and `response` that are texts, as a user's and an assistant's " +
+      'message (sft, grpo)',
+    { defaultText: "the model's for messages, none for texts" },
   ),
 };
 
@@ -598,7 +599,8 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(['rlp', 'rpt', 'grpo', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
   ...usedBy(['cpt'], ['packing', 'batchTokens']),
   ...usedBy(['cpt', 'sft'], ['blockLength']),
-  ...usedBy(['sft'], ['lossOn', 'lossOnTarget', 'chatTemplate']),
+  ...usedBy(['sft'], ['lossOn', 'lossOnTarget']),
+  ...usedBy(['sft', 'grpo'], ['chatTemplate']),
 };
 
 function usedBy(objectives: readonly Objective[], keys: readonly TrainOption[]) {

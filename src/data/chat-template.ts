@@ -74,8 +74,25 @@ export class ChatTemplate {
    *   generation prompt does
    */
   segments(messages: readonly ChatMessage[], place: string, firstTrained = 0): ChatSegment[][] {
+    return this.#refusing(place, () =>
+      this.#marked ? this.#byMarks(messages, place, firstTrained) : this.#byTurns(messages, place, firstTrained),
+    );
+  }
+
+  /**
+   * A conversation that the assistant is to go on with, up to where it begins.
+   * @param place of the conversation, for messages
+   * @throws UserError if the template refuses it
+   */
+  prompt(messages: readonly ChatMessage[], place: string): string {
+    return this.#refusing(place, () =>
+      this.#render(messages, true).replaceAll(new RegExp(`[${OPEN}${CLOSE}]`, 'gu'), ''),
+    );
+  }
+
+  #refusing<T>(place: string, render: () => T): T {
     try {
-      return this.#marked ? this.#byMarks(messages, place, firstTrained) : this.#byTurns(messages, place, firstTrained);
+      return render();
     } catch (thrown) {
       if (thrown instanceof UserError) throw thrown;
       throw new UserError(`${place}: the chat template (${this.path}) refuses the messages: ${messageOf(thrown)}`, {

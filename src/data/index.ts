@@ -17,6 +17,7 @@ export {
 export {
   type PromptColumns,
   PromptData,
+  type PromptOptions,
   type PromptRow,
   type PromptSample,
   type PromptSettings,

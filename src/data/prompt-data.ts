@@ -1,9 +1,11 @@
 import { UserError } from '../errors.ts';
+import type { ChatMessage, ChatTemplate } from './chat-template.ts';
 import type { BadRows } from './corpus.ts';
 import { idOf, textOf } from './document.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';
 import { placeOf, type Row } from './row.ts';
+import { messagesOf } from './sft-row.ts';
 import { DEFAULT_SHUFFLE_BUFFER, type ReadSettings } from './text-data.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weighted-corpora.ts';
@@ -12,7 +14,8 @@ import { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weigh
 export interface PromptRow {
   id: string;
   source: { file: string; row: number };
-  prompt: string;
+  /** Text, or a conversation that the assistant is to go on with. */
+  prompt: string | ChatMessage[];
   answer: string;
 }
 
@@ -35,7 +38,7 @@ export function promptRowOf(row: Row, columns: PromptColumns): PromptRow {
   return {
     id: idOf(row, columns.id),
     source: { file: row.file, row: row.row },
-    prompt: textOf(row, columns.prompt),
+    prompt: Array.isArray(row.values[columns.prompt]) ? messagesOf(row, columns.prompt) : textOf(row, columns.prompt),
     answer: answerOf(row, columns.answer),
   };
 }
@@ -52,28 +55,48 @@ export interface PromptSettings extends ReadSettings {
   answerColumn: string;
 }
 
+/** How prompts become tokens. */
+export interface PromptOptions {
+  tokenizer: Tokenizer;
+  /** Undefined: the model has none. */
+  chatTemplate: ChatTemplate | undefined;
+  /** Prompts that are texts go through the template as a user's message; otherwise they are taken as they are. */
+  promptsAreChat: boolean;
+  /** Longer prompts are left out. */
+  maxTokens: number;
+}
+
 /** Turns rows into tokens one by one, and keeps count of the prompts that are too long. */
 class PromptTokenizer {
-  readonly #tokenizer: Tokenizer;
-  readonly #maxTokens: number;
+  readonly #options: PromptOptions;
   #example = '';
   skipped = 0;
 
-  constructor(tokenizer: Tokenizer, maxTokens: number) {
-    this.#tokenizer = tokenizer;
-    this.#maxTokens = maxTokens;
+  constructor(options: PromptOptions) {
+    this.#options = options;
   }
 
   take = ({ id, prompt, answer, source }: PromptRow): PromptSample | undefined => {
-    const tokens = this.#tokenizer.encode(prompt);
-    if (tokens.length <= this.#maxTokens) return { id, tokens, answer };
+    const tokens = this.#options.tokenizer.encode(this.#textOf(prompt, placeOf(source)));
+    if (tokens.length <= this.#options.maxTokens) return { id, tokens, answer };
     if (this.skipped++ === 0) this.#example = `the first, ${placeOf(source)}, has ${tokens.length}`;
     return undefined;
   };
 
+  #textOf(prompt: PromptRow['prompt'], place: string): string {
+    const { chatTemplate, promptsAreChat } = this.#options;
+    if (typeof prompt === 'string' && !promptsAreChat) return prompt;
+    const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
+    if (chatTemplate !== undefined) return chatTemplate.prompt(messages, place);
+    throw new UserError(
+      `${place}: a conversation needs a chat template, and the model has none (chat_template.jinja, or "chat_template" in ` +
+        'tokenizer_config.json); give one with --chat-template FILE',
+    );
+  }
+
   noneOfUse = (): UserError =>
     new UserError(
-      `the data has no prompts to use: none of the ${this.skipped} has at most ${this.#maxTokens} tokens (${this.#example}), which ` +
+      `the data has no prompts to use: none of the ${this.skipped} has at most ${this.#options.maxTokens} tokens (${this.#example}), which ` +
         "is what the model's positions leave beside a thought and an answer; lower --max-thought-tokens or " +
         '--max-completion-tokens',
     );
@@ -82,9 +105,8 @@ class PromptTokenizer {
 /** Questions with answers, drawn as they are needed. Prompts that are too long are left out and counted. */
 export class PromptData {
   readonly #corpora: readonly WeightedCorpus<PromptRow>[];
-  readonly #tokenizer: Tokenizer;
+  readonly #options: PromptOptions;
   readonly #settings: PromptSettings;
-  readonly #maxTokens: number;
   readonly #drawing: PromptTokenizer;
   /** SHA-256 of the rows, their weights and the tokenizer. */
   readonly hash: string;
@@ -94,31 +116,27 @@ export class PromptData {
 
   private constructor(
     corpora: readonly WeightedCorpus<PromptRow>[],
-    tokenizer: Tokenizer,
+    options: PromptOptions,
     settings: PromptSettings,
-    maxTokens: number,
     tokenizerHash: string,
   ) {
     this.#corpora = corpora;
-    this.#tokenizer = tokenizer;
+    this.#options = options;
     this.#settings = settings;
-    this.#maxTokens = maxTokens;
-    this.#drawing = new PromptTokenizer(tokenizer, maxTokens);
+    this.#drawing = new PromptTokenizer(options);
     this.tokenizerHash = tokenizerHash;
-    this.hash = dataHashOf(corpora, [tokenizerHash]);
+    this.hash = dataHashOf(corpora, [tokenizerHash, options.chatTemplate?.source ?? '']);
     this.badRows = badRowsOf(corpora);
   }
 
   /**
    * Goes through the files once, to check them.
-   * @param maxTokens of a prompt
    * @throws UserError for what cannot be read
    */
   static async open(
     patterns: readonly string[],
-    tokenizer: Tokenizer,
+    options: PromptOptions,
     settings: PromptSettings,
-    maxTokens: number,
   ): Promise<PromptData> {
     const { onBadRows = 'error', limit, idColumn = 'id', promptColumn, answerColumn } = settings;
     const named = { prompt: promptColumn, answer: answerColumn, id: idColumn };
@@ -126,7 +144,7 @@ export class PromptData {
       ...{ onBadRows, limit, columns: { text: promptColumn, all: Object.values(named) } },
       parse: (row) => promptRowOf(row, named),
     });
-    return new PromptData(corpora, tokenizer, settings, maxTokens, await fileHash(tokenizer.path));
+    return new PromptData(corpora, options, settings, await fileHash(options.tokenizer.path));
   }
 
   get size(): number {
@@ -140,7 +158,7 @@ export class PromptData {
 
   /** A loader for a look at what `loader` will draw; it counts for nothing. */
   preview(): DataLoader<PromptRow, PromptSample> {
-    return this.#loader(new PromptTokenizer(this.#tokenizer, this.#maxTokens));
+    return this.#loader(new PromptTokenizer(this.#options));
   }
 
   #loader({ take: prepare, noneOfUse }: PromptTokenizer, cursor?: DataCursor) {
@@ -158,7 +176,7 @@ export class PromptData {
    * @throws UserError if none is of use
    */
   async all(): Promise<PromptSample[]> {
-    const tokenizing = new PromptTokenizer(this.#tokenizer, this.#maxTokens);
+    const tokenizing = new PromptTokenizer(this.#options);
     const samples: PromptSample[] = [];
     for (const { corpus } of this.#corpora) {
       for await (const { item } of corpus.read()) {

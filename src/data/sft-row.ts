@@ -85,7 +85,11 @@ function textOrSpace(row: Row, column: string): string {
   return typeof value === 'string' && value !== '' && value.trim() === '' ? value : textOf(row, column);
 }
 
-function messagesOf(row: Row, column: string): ChatMessage[] {
+/**
+ * The conversation in a column.
+ * @throws UserError that names file, row and column, and what was expected and found
+ */
+export function messagesOf(row: Row, column: string): ChatMessage[] {
   const value = row.values[column];
   const place = `${placeOf(row)}: "${column}"`;
   if (!Array.isArray(value)) throw new UserError(`${place} must be an array of messages, found ${describe(value)}`);

@@ -1,4 +1,4 @@
-import { type DataCursor, PromptData, type PromptSample } from '../data/index.ts';
+import { type DataCursor, loadChatTemplate, PromptData, type PromptOptions, type PromptSample } from '../data/index.ts';
 import { answerReward, loadRewardModule } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { ThoughtData } from '../thought-data.ts';
@@ -16,8 +16,15 @@ const PROMPTS_FLAG = '--documents-per-step';
 export const openGrpo: OpenObjective = async (config, model) => {
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
+  const file = config.chatTemplate === 'model' ? undefined : config.chatTemplate;
+  const options: PromptOptions = {
+    tokenizer: thoughts.tokenizer,
+    chatTemplate: await loadChatTemplate(model.directory, file),
+    promptsAreChat: config.chatTemplate !== undefined,
+    maxTokens: thoughts.maxContextTokens,
+  };
   const open = (files: readonly string[], more: { dataWeights?: undefined; resume?: boolean } = {}) =>
-    PromptData.open(files, thoughts.tokenizer, { ...config, ...more }, thoughts.maxContextTokens);
+    PromptData.open(files, options, { ...config, ...more });
   const data = await open(config.data);
   const samples =
     config.evalData && (await (await open(config.evalData, { dataWeights: undefined, resume: false })).all());

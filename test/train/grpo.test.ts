@@ -1,5 +1,8 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
 import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
@@ -118,6 +121,48 @@ describe('GRPO', () => {
   });
 });
 
+describe('a chat template', () => {
+  it('is put around prompts: messages, and on demand texts', async () => {
+    const template = `{% for m in messages %}{{ m.role[0] + ':' + m.content + ';' }}{% endfor %}{% if add_generation_prompt %}a:{% endif %}`;
+    writeFileSync(folder.in('my.jinja'), template);
+    const rows = [
+      { prompt: '1+1=', answer: 2 },
+      { prompt: [{ role: 'user', content: '1+1=' }], answer: 2 },
+    ];
+    for (const [i, row] of rows.entries()) {
+      writeFileSync(folder.in('chat.jsonl'), `${JSON.stringify(row)}\n`);
+      const config = { data: [folder.in('chat.jsonl')], steps: 1, documentsPerStep: 1 };
+      await train(configOf({ ...config, run: folder.in('run'), chatTemplate: folder.in('my.jinja') }));
+      const [{ context }] = await recordsOf(1);
+      expect(context, String(i)).toBe('u:1+1=;a:');
+      rmSync(folder.in('run'), { recursive: true });
+    }
+  });
+});
+
+it('killed without warning and resumed is the uninterrupted run', async () => {
+  const config = configOf({ model: folder.in('model'), steps: 12, limit: 64 });
+  await train(config);
+  renameSync(folder.in('run'), folder.in('whole'));
+  writeFileSync(folder.in('settings.yaml'), settingsToYaml(trainOptionsSchema, config));
+  const metrics = folder.in('run', 'metrics.jsonl');
+  const rows = () => (existsSync(metrics) ? readFileSync(metrics, 'utf8').split('\n').length - 1 : 0);
+  for (const more of [2, 3]) {
+    const before = rows();
+    const args = before > 0 ? ['--run', folder.in('run'), '--resume'] : ['--config', folder.in('settings.yaml')];
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'train', ...args], {
+      stdio: 'ignore',
+    });
+    while (rows() < before + more && child.exitCode === null) await sleep(5);
+    child.kill('SIGKILL');
+    expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+  }
+  await train({ ...config, resume: true });
+  for (const part of ['rollouts', 'checkpoints/step-000012']) {
+    expect(contentOf(folder.in('run', part))).toEqual(contentOf(folder.in('whole', part)));
+  }
+});
+
 describe('a reward module', () => {
   it('pays the answers in its own way, and is told what is right', async () => {
     writeFileSync(
@@ -154,6 +199,10 @@ describe('GRPO refuses', () => {
     expect(await refusal('{"prompt":"1+1=","answer":" "}\n')).toBe(`${file()}:1: "answer" is empty${hint}`);
     expect(await refusal('{"prompt":"1+1=","answer":true}\n')).toBe(
       `${file()}:1: "answer" must be a string, found a boolean${hint}`,
+    );
+    expect(await refusal('{"prompt":[{"role":"user","content":"1+1="}],"answer":2}\n')).toBe(
+      `${file()}:1: a conversation needs a chat template, and the model has none (chat_template.jinja, or "chat_template" in ` +
+        'tokenizer_config.json); give one with --chat-template FILE',
     );
     expect(await refusal('{"question":"1+1=","answer":2}\n', '--prompt-column', 'q')).toBe(
       `${file()}:1: expected a column "q", found the columns "question", "answer"${hint}`,
