@@ -44,7 +44,7 @@ const sumOf = (context: string) => [...context.replace('=', '')].reduce((sum, di
 
 describe('RPT', () => {
   it('raises its reward', async () => {
-    await train(configOf({ steps: 16, documentsPerStep: 16, groupSize: 8, documentsPerBatch: 16, checkpointEvery: 0 }));
+    await train(configOf({ steps: 16, documentsPerStep: 8, groupSize: 8, checkpointEvery: 0 }));
     const rewards = figure(await readMetrics(folder.in('run')), 'reward');
     expect(mean(rewards.slice(0, 4))).toBeLessThan(0.7);
     expect(mean(rewards.slice(-4))).toBeGreaterThan(mean(rewards.slice(0, 4)) + 0.15);
@@ -95,7 +95,7 @@ describe('RPT', () => {
   it('interrupted and resumed is the uninterrupted run', async () => {
     const config = configOf({
       ...{ positionStrategy: 'uniform', positions: 2, entropyThreshold: 1, maxCompletionTokens: 2 },
-      ...{ evalData: [join(TINY, 'corpus', 'held-out.jsonl')], evalEvery: 2, limit: 16 },
+      ...{ evalData: [join(TINY, 'corpus', 'held-out.jsonl')], evalEvery: 2, limit: 4 },
     });
     await train(config);
     renameSync(folder.in('run'), folder.in('whole'));
