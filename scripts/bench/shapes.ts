@@ -30,6 +30,9 @@ export const MODEL_600M: ModelConfig = {
   maxPositions: 40_960,
 };
 
+/** Qwen3-1.7B. */
+export const MODEL_1700M: ModelConfig = { ...MODEL_600M, hiddenSize: 2048, intermediateSize: 6144 };
+
 /** Weights of the layers' matrices: what every token is multiplied by; not the embedding, not the head. */
 export function layerParameters(config: ModelConfig): number {
   const tables = config.tieWordEmbeddings ? 1 : 2;

@@ -119,14 +119,14 @@ export function flopsOf(
   return parameters * (6 * trainedTokens + 2 * forwardOnly);
 }
 
-const sampling = {
+const thinking = {
   documentsPerStep: DOCUMENTS_PER_STEP,
   groupSize: GROUP_SIZE,
   maxThoughtTokens: MAX_THOUGHT_TOKENS,
   temperature: 1,
+  positionStrategy: 'column',
   documentsPerBatch: DOCUMENTS_PER_STEP,
 };
-const thinking = { ...sampling, positionStrategy: 'column' };
 /** Behind the thought one token is sampled: the answer. */
 const answering = { schedule: 'constant', maxCompletionTokens: 1 };
 
@@ -237,8 +237,9 @@ export const POST_TRAINING_STAGES: readonly {
   { name: 'sft', settings: ({ sftSteps }) => ({ ...supervised, steps: sftSteps, learningRate: 1e-4 }) },
   {
     name: 'rlvr',
-    settings: ({ rlvrSteps }) => ({
-      ...{ objective: 'grpo', steps: rlvrSteps, learningRate: 1e-4, ...sampling, ...answering },
-    }),
+    settings: ({ rlvrSteps }) => {
+      const { positionStrategy: _text, ...sampling } = thinking; // a prompt has one position, its end
+      return { objective: 'grpo', steps: rlvrSteps, learningRate: 1e-4, ...sampling, ...answering };
+    },
   },
 ];
