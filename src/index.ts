@@ -175,6 +175,7 @@ export {
   reward,
   type ScoreBatch,
   type ScoredThought as TargetScores,
+  statedText,
   type UnclosedThoughts,
 } from './reward/index.ts';
 // Rollouts: thoughts before positions of documents.

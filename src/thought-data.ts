@@ -206,12 +206,15 @@ export class ThoughtData {
   }
 
   /**
-   * The bytes of an answer, one a character, without an end of text and up to the first stop.
+   * The bytes of an answer, without an end of text and up to the first stop.
    * @throws UserError if the tokenizer is not byte-level
    */
-  answerBytes(tokens: readonly number[]): string {
+  answerBytes(tokens: readonly number[]): Uint8Array {
     const bytes = Buffer.concat(this.bytesOf(this.#withoutEnd(tokens))).toString('latin1');
-    return this.#beforeStop(bytes, (text) => Buffer.from(text).toString('latin1'));
+    return Buffer.from(
+      this.#beforeStop(bytes, (text) => Buffer.from(text).toString('latin1')),
+      'latin1',
+    );
   }
 
   /**

@@ -38,7 +38,7 @@ export { loadRewardModule, type RewardModule } from './module.ts';
 export { noThinkLogProbs, type ScoreBatch } from './no-think.ts';
 export type { AdvantageGroup } from './pooling.ts';
 export { type MeasureBatch, type PositionScore, positionScores } from './position-scores.ts';
-export { prefixMatchReward } from './prefix-match.ts';
+export { prefixMatchReward, statedText } from './prefix-match.ts';
 export type { RewardSign } from './reward-sign.ts';
 export { standardDeviation, ZERO_STD } from './spread.ts';
 export { type UnclosedThoughts, unclosedRule } from './unclosed.ts';

@@ -1,4 +1,5 @@
 import { internal } from '../errors.ts';
+import { lastBoxed } from './answer-match.ts';
 
 /**
  * The reward of RPT (Dong et al., arXiv 2506.08007, eq. 2): 1 if the bytes of the prediction are a prefix of those of the true
@@ -19,4 +20,14 @@ export function prefixMatchReward(prediction: Uint8Array, continuation: readonly
     if (end === prediction.length) return 1;
   }
   return 0;
+}
+
+/**
+ * The text that an answer states, as bytes: with 'boxed' the content of its last \boxed{} that closes (nothing where there is
+ * none), with 'text' all of it. Nothing is trimmed: a space may be part of what comes next.
+ */
+export function statedText(answer: Uint8Array, kind: 'boxed' | 'text'): Uint8Array {
+  if (kind === 'text') return answer;
+  // Latin-1 has a character for every byte, and the box is ASCII: half a character in it stays what it is.
+  return Buffer.from(lastBoxed(Buffer.from(answer).toString('latin1')) ?? '', 'latin1');
 }

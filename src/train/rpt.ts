@@ -3,7 +3,7 @@ import type { DataCursor, TokenizedDocument } from '../data/index.ts';
 import { RunError } from '../errors.ts';
 import { openModel } from '../model-directory.ts';
 import { predictionInstruction } from '../prompt.ts';
-import { lastBoxed, loadRewardModule, positionScores, prefixMatchReward } from '../reward/index.ts';
+import { loadRewardModule, positionScores, prefixMatchReward, statedText } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
@@ -37,10 +37,6 @@ export const openRpt: OpenObjective = async (config, model) => {
   const samples = config.evalData && (await thoughts.heldOut(config.evalData));
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
 
-  const predicted = (tokens: readonly number[]): Uint8Array => {
-    const bytes = thoughts.answerBytes(tokens);
-    return Buffer.from((config.prediction === 'boxed' ? lastBoxed(bytes) : bytes) ?? '', 'latin1');
-  };
   return {
     dataHash: data.hash,
     ...(custom !== undefined && { rewardHash: custom.hash }),
@@ -76,7 +72,10 @@ export const openRpt: OpenObjective = async (config, model) => {
         verifier: {
           name: 'prefix_match',
           reward: ({ tokens }, { position, answer }) =>
-            prefixMatchReward(predicted(answer.tokens), thoughts.bytesOf(Array.from(tokens).slice(position))),
+            prefixMatchReward(
+              statedText(thoughts.answerBytes(answer.tokens), config.prediction),
+              thoughts.bytesOf(Array.from(tokens).slice(position)),
+            ),
         },
         async next(step) {
           for (let batches = 0; batches < EMPTY_BATCHES; batches++) {

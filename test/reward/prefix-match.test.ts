@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { prefixMatchReward } from '../../src/reward/index.ts';
+import { prefixMatchReward, statedText } from '../../src/reward/index.ts';
 
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
 const CONTINUATION = [' the', ' end', '.'].map(bytes);
@@ -27,6 +27,15 @@ test('a character in several tokens may be predicted as far as one of them goes'
   expect(prefixMatchReward(bytes('\u20ac'), euro)).toBe(1);
   expect(prefixMatchReward(bytes('\u20ac1'), euro)).toBe(1);
   expect(prefixMatchReward(Uint8Array.of(0xe2, 0x83), euro)).toBe(0);
+});
+
+test('what is stated is the last box, as bytes, or all of the answer', () => {
+  const answer = bytes('so \\boxed{a}, no: \\boxed{ \u20ac} it is');
+  expect([...statedText(answer, 'boxed')]).toEqual([...bytes(' \u20ac')]);
+  expect(statedText(answer, 'text')).toBe(answer);
+  const half = Uint8Array.from([...bytes('\\boxed{'), 0xe2, 0x82, ...bytes('}')]);
+  expect([...statedText(half, 'boxed')]).toEqual([0xe2, 0x82]);
+  expect([...statedText(bytes('no box'), 'boxed')]).toEqual([]);
 });
 
 test('a prediction of nothing is a bug', () => {
