@@ -77,9 +77,12 @@ export class ThoughtData {
       const prompt = this.#prompt.length === 0 ? '' : `, ${this.#prompt.length} tokens of --prompt`;
       const rest =
         completion === undefined ? `--horizon ${horizon}` : `--max-completion-tokens ${completion.maxTokens}`;
+      const limits =
+        completion?.thought === false
+          ? `${rest}:${prompt === '' ? '' : ` with${prompt.slice(1)}`} this`
+          : `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and ${rest} this`;
       throw new UserError(
-        `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and ${rest} this leaves no room for ` +
-          `text in the model's ${maxPositions} positions; choose a smaller one`,
+        `${limits} leaves no room for ` + `text in the model's ${maxPositions} positions; choose a smaller one`,
       );
     }
   }

@@ -29,6 +29,7 @@ export type MemorySettings = Pick<
   | 'recompute'
   | 'maxThoughtTokens'
   | 'maxCompletionTokens'
+  | 'withoutThought'
   | 'groupSize'
   | 'positions'
   | 'slots'
@@ -79,8 +80,9 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
 }
 
 /** Of a thought, and of the answer where there is one. */
-const branchTokens = ({ objective, maxThoughtTokens, maxCompletionTokens }: MemorySettings): number =>
-  maxThoughtTokens + (objective === 'rpt' || objective === 'grpo' ? maxCompletionTokens : 0);
+const branchTokens = (settings: MemorySettings): number =>
+  (settings.withoutThought ? 0 : settings.maxThoughtTokens) +
+  (settings.objective === 'rpt' || settings.objective === 'grpo' ? settings.maxCompletionTokens : 0);
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e10 ? 2 : 1)} GB`;
 

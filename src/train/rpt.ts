@@ -37,6 +37,9 @@ export const openRpt: OpenObjective = async (config, model) => {
   const samples = config.evalData && (await thoughts.heldOut(config.evalData));
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
 
+  const tooCertain = (where: string, count: number) =>
+    `${where}: none of ${count} documents has a position at which the next token's entropy is at least ` +
+    `${config.entropyThreshold} nats; start a new run with a lower --entropy-threshold`;
   return {
     dataHash: data.hash,
     ...(custom !== undefined && { rewardHash: custom.hash }),
@@ -85,15 +88,13 @@ export const openRpt: OpenObjective = async (config, model) => {
             const kept = documents.length / batch.length;
             return { documents, metrics: { 'data/documents_kept': kept, ...dataMetrics(data, loader.epochs) } };
           }
-          throw new RunError(
-            `step ${step}: none of ${EMPTY_BATCHES * config.documentsPerStep} documents has a position at which the next token's ` +
-              `entropy is at least ${config.entropyThreshold} nats; start a new run with a lower --entropy-threshold`,
-          );
+          throw new RunError(tooCertain(`step ${step}`, EMPTY_BATCHES * config.documentsPerStep));
         },
         async heldOut() {
           // The proxy does not change, and neither do the positions.
           heldOut ??= samples && (await place(samples, 0));
-          return heldOut?.length === 0 ? undefined : heldOut;
+          if (heldOut?.length !== 0) return heldOut;
+          throw new RunError(`${tooCertain('evaluation', samples?.length ?? 0)}, or leave out --eval-data`);
         },
         state: (): DataCursor => loader.cursor,
         restore(state) {

@@ -224,6 +224,9 @@ describe('GRPO refuses', () => {
       "--max-thought-tokens 8: with the delimiters and --max-completion-tokens 4096 this leaves no room for text in the model's " +
         '4096 positions; choose a smaller one',
     );
+    expect(await refusal(row, '--without-thought', '--max-completion-tokens', '4097')).toBe(
+      "--max-completion-tokens 4097: this leaves no room for text in the model's 4096 positions; choose a smaller one",
+    );
     expect(await refusal(row, '--answer-pattern', '(')).toBe(
       '--answer-pattern (: must be a regular expression, as JavaScript has them',
     );

@@ -120,6 +120,12 @@ describe('RPT', () => {
       "step 1: none of 40 documents has a position at which the next token's entropy is at least 50 nats; start a new run with a " +
         'lower --entropy-threshold',
     );
+    rmSync(folder.in('run'), { recursive: true });
+    const evalData = [join(TINY, 'corpus', 'held-out.jsonl')];
+    await expect(train(configOf({ entropyThreshold: 50, evalData, limit: 20 }))).rejects.toThrow(
+      "evaluation: none of 20 documents has a position at which the next token's entropy is at least 50 nats; start a new run with a " +
+        'lower --entropy-threshold, or leave out --eval-data',
+    );
   });
 });
 
