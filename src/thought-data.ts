@@ -82,7 +82,7 @@ export class ThoughtData {
           ? `${rest}:${prompt === '' ? '' : ` with${prompt.slice(1)}`} this`
           : `--max-thought-tokens ${maxThoughtTokens}: with the delimiters${prompt} and ${rest} this`;
       throw new UserError(
-        `${limits} leaves no room for ` + `text in the model's ${maxPositions} positions; choose a smaller one`,
+        `${limits} leaves no room for text in the model's ${maxPositions} positions; choose a smaller one`,
       );
     }
   }

@@ -41,7 +41,7 @@ export const trainCommand: Command = {
         ],
         [
           'predictions of what comes next, paid when they are right to the byte',
-          'rlp-ort train --objective rpt --model exported --data notes.txt --run runs/rpt --documents-per-step 8 \\\n' +
+          'rlp-ort train --objective rpt --model exported --data texts.jsonl --run runs/rpt --documents-per-step 8 \\\n' +
             '  --prediction text --max-completion-tokens 1 --max-thought-tokens 64 --entropy-threshold 1 --learning-rate 1e-4',
         ],
         ['where it has got to', 'rlp-ort inspect runs/first'],
