@@ -183,6 +183,11 @@ const machineOptions = {
     MACHINE,
     'Type of matrix products; weights, gradients, sums and everything else are float32',
   ),
+  gpuMemoryLimit: option(z.number().gt(0).optional(), MACHINE, 'GiB that a graph may take of a GPU for its results', {
+    defaultText: 'all there is',
+  }),
+  tf32: option(flag, MACHINE, 'On a GPU: products of float32 matrices in TF32'),
+  cudaGraphs: option(flag, MACHINE, 'On a GPU: capture decoding steps as CUDA graphs (not yet run on one)'),
   slots: option(count.optional(), MACHINE, 'Thoughts of a document that are sampled at the same time', {
     defaultText: 'all of them',
   }),

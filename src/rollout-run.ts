@@ -63,7 +63,14 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   // That none is of use shows here, before the work.
   await source.documents().documents.next();
   // Of a file that may be continued: not where it lies, nor on what machine it was made.
-  const { device: _device, threads: _threads, out: _out, ...recorded } = config;
+  const {
+    device: _device,
+    threads: _threads,
+    gpuMemoryLimit: _limit,
+    cudaGraphs: _graphs,
+    out: _out,
+    ...recorded
+  } = config;
   const settings = {
     ...recordedSettings(rolloutSchema, recorded),
     ...{ dataHash: source.hash, textHash: source.textHash, tokenizerHash: source.tokenizerHash },

@@ -2,13 +2,24 @@ import { parseDevice } from './config.ts';
 import type { RunHooks } from './progress.ts';
 import { checkDevice, type PlacedNode, type SessionOptions } from './runtime/index.ts';
 
+/** Settings of a command that say where it computes. */
+export interface DeviceSettings {
+  /** `cpu`, `cuda` or `cuda:N`. */
+  device: string;
+  threads?: number | undefined;
+  /** GiB. */
+  gpuMemoryLimit?: number | undefined;
+  tf32?: boolean;
+  cudaGraphs?: boolean;
+}
+
 /**
  * How the sessions of a run are made. Where they compute elsewhere than on the CPU, nodes that ONNX Runtime leaves to the CPU all
  * the same are told, once for each kind of graph.
  * @throws UserError that says what is missing when the device cannot be used
  */
 export function sessionOptionsOf(
-  { device, threads }: { device: string; threads?: number | undefined },
+  { device, threads, gpuMemoryLimit, tf32, cudaGraphs }: DeviceSettings,
   hooks: Pick<RunHooks, 'onNotice'> = {},
 ): SessionOptions {
   const parsed = parseDevice(device);
@@ -17,6 +28,11 @@ export function sessionOptionsOf(
   return {
     device: parsed,
     ...(threads !== undefined && { intraOpThreads: threads }),
+    cuda: {
+      ...(gpuMemoryLimit !== undefined && { memoryLimit: Math.round(gpuMemoryLimit * 2 ** 30) }),
+      ...(tf32 !== undefined && { tf32 }),
+      ...(cudaGraphs !== undefined && { graphs: cudaGraphs }),
+    },
     onPlacement(nodes) {
       const message = cpuNodesNotice(nodes, device);
       if (message === undefined || told.has(message)) return;

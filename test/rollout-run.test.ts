@@ -128,6 +128,15 @@ describe('rollouts', () => {
     expect(summary.bytesToHost).toBeLessThan(perStep * 20);
   });
 
+  it('of steps with fixed shapes and addresses, as they are captured, are the same', async () => {
+    await runRollout(configOf('captured.arrow', { device: 'mock', cudaGraphs: true, gpuMemoryLimit: 4 }));
+    expect(thoughtsIn(await rowsOf(folder.in('captured.arrow')))).toEqual(
+      thoughtsIn(await rowsOf(folder.in('whole.arrow'))),
+    );
+    const { metadata } = await readRollouts(folder.in('captured.arrow'));
+    expect(metadata).toEqual((await readRollouts(folder.in('whole.arrow'))).metadata);
+  });
+
   it('are the same from a checkpoint as from its export, whatever graphs lie there', async () => {
     expect((await runCli(['export', folder.in('model'), '--out', folder.in('exported')])).code).toBe(0);
     writeFileSync(folder.in('exported', 'rollout_step.onnx'), 'not a graph');

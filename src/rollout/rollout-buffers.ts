@@ -36,6 +36,15 @@ interface RowBuffers {
   inputs: Record<string, Value>;
   outputs: Record<string, Value>;
   arrays: RowArrays;
+  /** Where steps are captured: a binding of its own, whose tensors are copies on the device. */
+  captured?: CapturedStep;
+}
+
+/** A step whose tensors all lie on the device, and the host tensors that are copied to and from them. */
+interface CapturedStep {
+  binding: Binding;
+  toDevice: readonly (readonly [device: Value, host: Value])[];
+  toHost: readonly (readonly [host: Value, device: Value])[];
 }
 
 const int64 = (value: Value): BigInt64Array => value.data as BigInt64Array;
@@ -50,6 +59,8 @@ export class RolloutBuffers implements Disposable {
   readonly #step: Binding;
   readonly #owned: Value[] = [];
   readonly #rows = new Map<number, RowBuffers>();
+  /** Inputs that are no caches and do not depend on the number of rows: by slot, and of the sampling. */
+  readonly #shared = new Map<string, Value>();
   #branchCapacity: number;
   /** By slot [D, S], see the step graph. */
   readonly slotRows: BigInt64Array;
@@ -76,7 +87,7 @@ export class RolloutBuffers implements Disposable {
     this.#bindBranches();
     const bySlot = (name: string) => {
       const value = this.#own(Value.empty('int64', [D, S]));
-      this.#step.input(name, value);
+      this.#shared.set(name, value);
       return int64(value);
     };
     this.slotRows = bySlot('slot_rows');
@@ -84,11 +95,12 @@ export class RolloutBuffers implements Disposable {
     this.writeIndex = bySlot('write_index');
     const { temperature, topK = 0, topP = 1, minP = 0 } = sampling;
     const scalar = (name: string, dtype: DType, value: number) =>
-      this.#step.input(name, this.#own(Value.from(dtype, [], [value])));
+      this.#shared.set(name, this.#own(Value.from(dtype, [], [value])));
     scalar('temperature', 'float32', temperature);
     scalar('top_k', 'int64', topK);
     scalar('top_p', 'float32', topP);
     scalar('min_p', 'float32', minP);
+    for (const [name, value] of this.#shared) this.#step.input(name, value);
   }
 
   /** Bytes of the trunk and branch caches as they are now. */
@@ -122,15 +134,27 @@ export class RolloutBuffers implements Disposable {
     }
   }
 
-  /** Inputs and outputs for `count` live rows; one token each, and the head runs on all. */
+  /** Inputs and outputs for `count` live rows, or more: those after them count for nothing. One token each; the head runs on all. */
   rows(count: number): RowArrays {
-    return this.#rowBuffers(count).arrays;
+    return this.#rowBuffers(this.#rowsFor(count)).arrays;
+  }
+
+  /** Steps of few different shapes are captured: numbers of rows that are powers of two. */
+  #rowsFor(count: number): number {
+    if (!this.#model.capturesSteps) return count;
+    return Math.min(2 ** Math.ceil(Math.log2(count)), this.shape.documents * this.shape.rowsPerDocument);
   }
 
   /** One step of `count` rows, whose inputs stand in `rows(count)` and by slot; `tokens`: of the longest branch after it. */
   async step(count: number, tokens: number): Promise<void> {
     while (tokens > this.#branchCapacity) this.#growBranches();
-    const { inputs, outputs } = this.#rowBuffers(count);
+    const { inputs, outputs, captured } = this.#rowBuffers(this.#rowsFor(count));
+    if (captured !== undefined) {
+      for (const [device, host] of captured.toDevice) device.copyFrom(host);
+      await captured.binding.run();
+      for (const [host, device] of captured.toHost) host.copyFrom(device);
+      return;
+    }
     for (const [name, value] of Object.entries(inputs)) this.#step.input(name, value);
     for (const [name, value] of Object.entries(outputs)) this.#step.output(name, value);
     await this.#step.run();
@@ -169,9 +193,28 @@ export class RolloutBuffers implements Disposable {
         targetLogProbs: float32(outputs.target_log_probs),
       };
       buffers = { inputs, outputs, arrays };
+      if (this.#model.capturesSteps) buffers.captured = this.#capturedStep(inputs, outputs);
       this.#rows.set(count, buffers);
     }
     return buffers;
+  }
+
+  #capturedStep(inputs: Record<string, Value>, outputs: Record<string, Value>): CapturedStep {
+    const binding = this.#model.bind('step');
+    for (const [name, cache] of [...this.#trunk, ...this.#branch]) binding.input(name, cache);
+    for (const [name, cache] of this.#branch) binding.output(`${name}.out`, cache);
+    const onDevice = ({ dtype, dims }: Value) => this.#own(Value.empty(dtype, dims, this.#model.device));
+    const toDevice = [...this.#shared, ...Object.entries(inputs)].map(([name, host]) => {
+      const device = onDevice(host);
+      binding.input(name, device);
+      return [device, host] as const;
+    });
+    const toHost = Object.entries(outputs).map(([name, host]) => {
+      const device = onDevice(host);
+      binding.output(name, device);
+      return [host, device] as const;
+    });
+    return { binding: binding.captureAsGraph(), toDevice, toHost };
   }
 
   #growBranches(): void {
@@ -195,6 +238,7 @@ export class RolloutBuffers implements Disposable {
 
   [Symbol.dispose](): void {
     this.#step.dispose();
+    for (const { captured } of this.#rows.values()) captured?.binding.dispose();
     for (const value of [...this.#owned, ...this.#trunk.values(), ...this.#branch.values()]) value.dispose();
   }
 }

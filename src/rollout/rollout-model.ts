@@ -11,6 +11,8 @@ export interface RolloutGraphs {
   maxPositions: number;
 }
 
+const CPU: Device = { kind: 'cpu' };
+
 /** The prefill graph ends before the final norm: it has no initializers of these names to replace. */
 const HEAD_WEIGHTS = ['model.norm.weight', 'lm_head.weight'];
 
@@ -24,6 +26,8 @@ export class RolloutModel implements Disposable {
   readonly prefill: Session;
   readonly step: Session;
   readonly device: Device;
+  /** Decoding steps are captured: what is bound keeps its address and its shape. */
+  readonly capturesSteps: boolean;
   readonly numLayers: number;
   readonly numKvHeads: number;
   readonly headDim: number;
@@ -39,8 +43,10 @@ export class RolloutModel implements Disposable {
     step: Session,
     device: Device,
     weights: ReadonlyMap<string, Value>,
+    capturesSteps: boolean,
   ) {
     this.#weights = weights;
+    this.capturesSteps = capturesSteps;
     this.vocabSize = vocabSize;
     this.maxPositions = maxPositions;
     this.prefill = prefill;
@@ -76,11 +82,16 @@ export class RolloutModel implements Disposable {
     try {
       const initializers = new Map(options.initializers);
       for (const name of HEAD_WEIGHTS) initializers.delete(name);
-      const prefill = await Session.create(graphs.prefill, { ...sessionOptions, initializers });
+      // Chunks of a trunk differ in shape: only decoding steps are worth capturing.
+      const prefill = await Session.create(graphs.prefill, {
+        ...sessionOptions,
+        ...{ initializers, cuda: { ...sessionOptions.cuda, graphs: false } },
+      });
       sessions.push(prefill);
+      const capturesSteps = options.cuda?.graphs === true && (options.device ?? CPU).kind !== 'cpu';
       const step = await Session.create(graphs.step, sessionOptions);
       sessions.push(step);
-      return new RolloutModel(graphs, prefill, step, options.device ?? { kind: 'cpu' }, weights);
+      return new RolloutModel(graphs, prefill, step, options.device ?? CPU, weights, capturesSteps);
     } catch (error) {
       for (const session of sessions) session.dispose();
       throw error;

@@ -226,8 +226,16 @@ export function openApi(table: Pointer) {
       'void *, void *, _Out_ void **, _Out_ size_t *',
     ),
     SynchronizeBoundInputs: status<[binding: Pointer]>(202, 'void *'),
-    RunWithBinding: status<[session: Pointer, options: null, binding: Pointer]>(133, 'void *, void *, void *'),
+    RunWithBinding: status<[session: Pointer, options: Pointer | null, binding: Pointer]>(
+      133,
+      'void *, void *, void *',
+    ),
     ReleaseIoBinding: release(135),
+    CreateRunOptions: status<[out: Out<Pointer>]>(39, '_Out_ void **'),
+    AddRunConfigEntry: status<[options: Pointer, key: string, value: string]>(165, 'void *, str, str'),
+    ReleaseRunOptions: release(97),
+    /** Of a session with CUDA graphs: frees the one of this `gpu_graph_id`. */
+    SessionReleaseCapturedGraph: status<[session: Pointer, graphId: number]>(421, 'void *, int'),
   };
 }
 

@@ -10,6 +10,8 @@ import { countTransfer } from './transfers.ts';
 import { describe, Value } from './value.ts';
 
 const BINDING = 'a Binding that is not disposed of';
+/** 0 and -1 have meanings of their own. */
+let nextGraphId = 1;
 
 /**
  * Inputs and outputs of a session, bound once and run many times. Bound tensors are read and written where they are.
@@ -28,6 +30,8 @@ export class Binding implements Disposable {
   /** In the order of first binding, which is the order in which ONNX Runtime lists them. */
   readonly #outputs = new Map<string, Value | Device>();
   #ran = false;
+  /** Run options of the captured graph. */
+  #graph: { options: Pointer; id: number } | undefined;
 
   /** Use `session.bind()`. */
   constructor(session: Session) {
@@ -38,6 +42,7 @@ export class Binding implements Disposable {
     this.#session = session;
     this.#handle = new Handle('Binding', pointer, (released) => {
       api.ReleaseIoBinding(released);
+      this.#releaseGraph();
       session.handle.unpin(BINDING);
     });
   }
@@ -73,6 +78,29 @@ export class Binding implements Disposable {
     return this;
   }
 
+  /**
+   * For sessions with `cuda.graphs`: runs are captured as one CUDA graph after the first few, and replayed from then on. What is
+   * bound, where it lies and its shape must not change any more; all of it must lie on the device.
+   */
+  captureAsGraph(): this {
+    const { api } = environment();
+    const options = created<Pointer>((out) => api.CreateRunOptions(out));
+    const id = nextGraphId++;
+    api.AddRunConfigEntry(options, 'gpu_graph_id', String(id));
+    this.#releaseGraph();
+    this.#graph = { options, id };
+    return this;
+  }
+
+  #releaseGraph(): void {
+    if (this.#graph === undefined) return;
+    const { api } = environment();
+    const { options, id } = this.#graph;
+    this.#graph = undefined;
+    api.ReleaseRunOptions(options);
+    if (this.#session.device.kind === 'cuda') api.SessionReleaseCapturedGraph(this.#session.handle.pointer, id);
+  }
+
   /** Runs on another thread; the event loop goes on. Bound tensors must not be touched until it settles. */
   async run(): Promise<void> {
     this.#prepare();
@@ -81,7 +109,7 @@ export class Binding implements Disposable {
     for (const value of this.#values()) handles.push(value.handle);
     try {
       await pinned('a run in flight', handles, () =>
-        api.RunWithBinding.async(this.#session.handle.pointer, null, this.#handle.pointer),
+        api.RunWithBinding.async(this.#session.handle.pointer, this.#graph?.options ?? null, this.#handle.pointer),
       );
     } catch (error) {
       throw explain('running the model', error);
@@ -93,7 +121,11 @@ export class Binding implements Disposable {
   runSync(): void {
     this.#prepare();
     try {
-      environment().api.RunWithBinding(this.#session.handle.pointer, null, this.#handle.pointer);
+      environment().api.RunWithBinding(
+        this.#session.handle.pointer,
+        this.#graph?.options ?? null,
+        this.#handle.pointer,
+      );
     } catch (error) {
       throw explain('running the model', error);
     }

@@ -6,6 +6,7 @@ export type { Device, LogSeverity } from './environment.ts';
 export type { RuntimeInfo } from './info.ts';
 export { runtimeInfo } from './info.ts';
 export type { PlacedNode } from './placement.ts';
+export type { CudaOptions } from './providers.ts';
 export type { SessionOptions, TensorInfo } from './session.ts';
 export { Session } from './session.ts';
 export { type Transfers, transfers } from './transfers.ts';

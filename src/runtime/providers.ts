@@ -33,8 +33,32 @@ export function cannotUse(device: Device, reason: unknown): unknown {
   );
 }
 
+/** Settings of the CUDA provider. */
+export interface CudaOptions {
+  /** Bytes that the arena of a session may take; default: all there is. */
+  memoryLimit?: number;
+  /** Default kSameAsRequested: weights and caches are large and long-lived, and powers of two could leave half of an arena unused. */
+  arenaExtendStrategy?: 'kSameAsRequested' | 'kNextPowerOfTwo';
+  /** Products of float32 matrices in TF32, with 10 bits of mantissa; default false, as in PyTorch. */
+  tf32?: boolean;
+  /** Runs of bindings with `captureAsGraph` are captured; default false. */
+  graphs?: boolean;
+}
+
+/** What the provider is told, by ONNX Runtime's names. */
+export function cudaSettings(id: number, options: CudaOptions = {}): Record<string, string> {
+  const { memoryLimit, arenaExtendStrategy = 'kSameAsRequested', tf32 = false, graphs = false } = options;
+  return {
+    device_id: String(id),
+    arena_extend_strategy: arenaExtendStrategy,
+    use_tf32: tf32 ? '1' : '0',
+    ...(memoryLimit !== undefined && { gpu_mem_limit: String(memoryLimit) }),
+    ...(graphs && { enable_cuda_graph: '1' }),
+  };
+}
+
 /** Makes a session run on `device`, with the CPU for operators that the device lacks. Throws UserError when it cannot. */
-export function appendProvider(options: Pointer, device: Device): void {
+export function appendProvider(options: Pointer, device: Device, cudaOptions?: CudaOptions): void {
   if (device.kind !== 'cuda') return;
   if (!availableProviders().includes('CUDAExecutionProvider')) {
     throw cannotUse(device, `ONNX Runtime for ${process.platform}-${process.arch} has no CUDA`);
@@ -48,8 +72,7 @@ export function appendProvider(options: Pointer, device: Device): void {
   try {
     const cuda = created<Pointer>((out) => api.CreateCUDAProviderOptions(out));
     try {
-      // Weights and caches are large and long-lived: growing the arena by powers of two could leave half of it unused.
-      const settings = { device_id: String(device.id), arena_extend_strategy: 'kSameAsRequested' };
+      const settings = cudaSettings(device.id, cudaOptions);
       const keys = Object.keys(settings);
       api.UpdateCUDAProviderOptions(cuda, keys, Object.values(settings), keys.length);
       api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda);

@@ -8,7 +8,7 @@ import type { Device, LogSeverity } from './environment.ts';
 import { CPU, created, createdAsync, deviceName, environment, explain, LOG_LEVELS } from './environment.ts';
 import { Handle, pinned } from './handle.ts';
 import { type PlacedNode, placementOf, RECORD_PLACEMENT } from './placement.ts';
-import { appendProvider } from './providers.ts';
+import { appendProvider, type CudaOptions } from './providers.ts';
 import type { Value } from './value.ts';
 import { describe } from './value.ts';
 
@@ -22,6 +22,8 @@ export interface TensorInfo {
 /** How a model is loaded and run. */
 export interface SessionOptions {
   device?: Device;
+  /** Of the CUDA provider; without a meaning on other devices. */
+  cuda?: CudaOptions;
   /** Threads inside an operator; by default one per physical core. */
   intraOpThreads?: number;
   /** Folder that external data is relative to, for a model given as bytes; a path's is the folder it lies in. */
@@ -182,7 +184,7 @@ function configure(native: Pointer, device: Device, options: SessionOptions): vo
       for (const alias of aliases) api.ReleaseValue(alias);
     }
   }
-  appendProvider(native, device);
+  appendProvider(native, device, options.cuda);
 }
 
 /** ONNX Runtime does not always say which of the initializers does not fit. */

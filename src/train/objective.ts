@@ -7,6 +7,7 @@ import type { RunFolder } from '../run-folder.ts';
 import type { SessionOptions } from '../runtime/index.ts';
 import type { TreeDocument } from '../tree-batch.ts';
 import type { StageTimes } from './metrics.ts';
+import type { PolicySampler } from './sampling.ts';
 
 /** What every objective works with. */
 export interface TrainContext {
@@ -21,6 +22,8 @@ export interface TrainContext {
   rewardHash: string | undefined;
   session: TrainingSession;
   sessionOptions: SessionOptions;
+  /** Samples under the weights of `session`. */
+  policy: PolicySampler;
 }
 
 /** What became of the training data's documents. */

@@ -1,26 +1,58 @@
 import { trainOptionsSchema } from '../config.ts';
 import { recordedSettings } from '../config-resolve.ts';
-import { sampledLength } from '../optim/index.ts';
+import type { OpenModel } from '../model-directory.ts';
+import { sampledLength, type TrainingSession } from '../optim/index.ts';
 import { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from '../rollout/index.ts';
+import type { SessionOptions } from '../runtime/index.ts';
 import type { TrainContext } from './objective.ts';
 
-/** Rollouts under the policy as it is now. Throws the signal's reason when it is aborted. */
-export async function sampleRollouts(
-  { hooks, model, session, sessionOptions }: TrainContext,
+/**
+ * Rollouts under the weights in training. On the CPU an engine is made for each step, because products with weights that are known
+ * when a session is made are faster; on a device one engine reads the weights where they are.
+ */
+export class PolicySampler implements Disposable {
+  readonly #model: OpenModel;
+  readonly #session: TrainingSession;
+  readonly #options: SessionOptions;
+  #resident: RolloutEngine | undefined;
+
+  constructor(model: OpenModel, session: TrainingSession, options: SessionOptions) {
+    this.#model = model;
+    this.#session = session;
+    this.#options = options;
+  }
+
+  /** Rollouts under the policy as it is now. Throws the signal's reason when it is aborted. */
+  async sample(documents: readonly RolloutDocument[], options: RolloutOptions): Promise<DocumentRollouts[]> {
+    const { weights } = this.#session;
+    if (this.#options.device !== undefined && this.#options.device.kind !== 'cpu') {
+      this.#resident ??= await RolloutEngine.create(this.#model.residentRolloutGraphs, { ...this.#options, weights });
+      return await collect(this.#resident.generate(documents, options));
+    }
+    using engine = await RolloutEngine.create(this.#model.trainingRolloutGraphs, {
+      ...this.#options,
+      initializers: weights,
+    });
+    return await collect(engine.generate(documents, options));
+  }
+
+  [Symbol.dispose](): void {
+    this.#resident?.dispose();
+  }
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
+
+/** Rollouts of a step. Throws the signal's reason when it is aborted. */
+export const sampleRollouts = (
+  { hooks, policy }: Pick<TrainContext, 'hooks' | 'policy'>,
   documents: readonly RolloutDocument[],
   options: RolloutOptions,
-): Promise<DocumentRollouts[]> {
-  // On the CPU products with weights that are known when a session is made are faster; on a device weights stay where they are.
-  const isOnCpu = sessionOptions.device?.kind === 'cpu';
-  const graphs = isOnCpu ? model.trainingRolloutGraphs : model.residentRolloutGraphs;
-  using engine = await RolloutEngine.create(graphs, {
-    ...sessionOptions,
-    ...(isOnCpu ? { initializers: session.weights } : { weights: session.weights }),
-  });
-  const rollouts: DocumentRollouts[] = [];
-  for await (const rollout of engine.generate(documents, { ...options, signal: hooks.signal })) rollouts.push(rollout);
-  return rollouts;
-}
+): Promise<DocumentRollouts[]> => policy.sample(documents, { ...options, signal: hooks.signal });
 
 export const sampledTokens = (rollouts: readonly DocumentRollouts[]): number =>
   rollouts.reduce((sum, { thoughts }) => sum + thoughts.reduce((n, thought) => n + sampledLength(thought), 0), 0);

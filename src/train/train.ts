@@ -28,6 +28,7 @@ import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } fr
 import { createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
 import { openRpt } from './rpt.ts';
+import { PolicySampler } from './sampling.ts';
 import { openSft } from './sft.ts';
 
 /** What a checkpoint keeps beyond the session's state. */
@@ -85,7 +86,9 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
-  const context: TrainContext = { config, hooks, model, modelHash, dataHash, rewardHash, session, sessionOptions };
+  using policy = new PolicySampler(model, session, sessionOptions);
+  const files = { modelHash, dataHash, rewardHash };
+  const context: TrainContext = { config, hooks, model, ...files, session, sessionOptions, policy };
   const objective = makeObjective(context);
   using _objective = { [Symbol.dispose]: () => objective.dispose?.() };
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { UserError } from '../../src/errors.ts';
+import { environment } from '../../src/runtime/environment.ts';
 import { Session, Value } from '../../src/runtime/index.ts';
 import { addModel, model } from './models.ts';
 
@@ -143,4 +144,17 @@ test('a failed run gives its tensors back', async () => {
   using c = Value.empty('float32', [5, 2]);
   using binding = session.bind().input('a', a).input('b', b).output('c', c);
   await expect(binding.run()).rejects.toThrow('running the model');
+});
+
+test('a binding to be captured runs as others do where nothing can be captured', async () => {
+  using session = await Session.create(addModel());
+  using a = Value.from('float32', [1, 2], [1, 2]);
+  using b = Value.from('float32', [2], [10, 20]);
+  using c = Value.empty('float32', [1, 2]);
+  using binding = session.bind().input('a', a).input('b', b).output('c', c).captureAsGraph();
+  await binding.run();
+  a.data[0] = 5;
+  binding.runSync();
+  expect([...c.data]).toEqual([15, 22]);
+  environment().api.SessionReleaseCapturedGraph(session.handle.pointer, 1); // a session without graphs has none to free
 });

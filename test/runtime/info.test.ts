@@ -5,6 +5,7 @@ import { UserError } from '../../src/errors.ts';
 import { created, environment } from '../../src/runtime/environment.ts';
 import { runtimeInfo, Session, Value } from '../../src/runtime/index.ts';
 import { cudaLibraries, findLibrary } from '../../src/runtime/library.ts';
+import { cudaSettings } from '../../src/runtime/providers.ts';
 import { addModel } from './models.ts';
 
 const cuda = { kind: 'cuda', id: 0 } as const;
@@ -79,4 +80,13 @@ test.skipIf(!info.cuda.usable)('the same code runs on CUDA', async () => {
   const onHost = await session.run({ a, b });
   expect([...onHost.c.data]).toEqual([101, 42]);
   onHost.c.dispose();
+});
+
+test('the CUDA provider is told what it may take, by its own names', () => {
+  expect(cudaSettings(1)).toEqual({ device_id: '1', arena_extend_strategy: 'kSameAsRequested', use_tf32: '0' });
+  const all = { memoryLimit: 2 ** 30, arenaExtendStrategy: 'kNextPowerOfTwo', tf32: true, graphs: true } as const;
+  expect(cudaSettings(0, all)).toEqual({
+    ...{ device_id: '0', arena_extend_strategy: 'kNextPowerOfTwo', use_tf32: '1' },
+    ...{ gpu_mem_limit: '1073741824', enable_cuda_graph: '1' },
+  });
 });
