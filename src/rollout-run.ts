@@ -88,7 +88,9 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     const first = writer.batches * config.documentsPerBatch;
     const { documents, tokenizing } = source.documents();
     const placed = data.place(skip(documents, first), config.step, scorer.positionScores);
-    const rollouts = engine.generate(placed, data.rolloutOptions(config.step));
+    // The weights that think read the text anyway: as their own baseline they need no pass of their own.
+    const noThink = baselineModel === undefined;
+    const rollouts = engine.generate(placed, { ...data.rolloutOptions(config.step), noThink });
     // Of the documents, those too short to think about are found as they come up.
     const total = () => source.size - tokenizing.skipped;
     const { written, ...totals } = await writeRollouts({

@@ -49,7 +49,11 @@ export async function payThoughts(
   options: PayOptions,
   custom?: CustomPay,
 ): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
-  const requests = rollouts.map(({ document }) => noThinkRequest(document, options.baselinePrompt ?? false));
+  const requests = rollouts.map(({ document, noThink }) => {
+    const request = noThinkRequest(document, options.baselinePrompt ?? false);
+    // What the engine scored has all of the document before it, the prompt included.
+    return noThink !== undefined && request.tokens === document.tokens ? { ...request, known: noThink } : request;
+  });
   const baselineScores = await baseline.score(requests, options.horizon);
   const groups = rollouts.flatMap(({ document, thoughts }, d) =>
     document.positions.map(

@@ -137,7 +137,10 @@ async function flat(engine: RolloutEngine): Promise<void> {
   }
 }
 
-/** What scores cost: closing delimiter and targets ride on decoding steps; the baseline is a trunk pass a document. */
+/**
+ * What scores cost: closing delimiter and targets ride on decoding steps. A baseline with weights of its own is a trunk pass
+ * a document; that of the weights that think is one row more.
+ */
 async function scoring(engine: RolloutEngine, model: OpenModel): Promise<void> {
   const loaded = [...(await model.loadWeights())];
   const weights = new Map(loaded.map(([name, { shape, data }]) => [name, Value.from('float32', shape, data)]));
@@ -147,9 +150,14 @@ async function scoring(engine: RolloutEngine, model: OpenModel): Promise<void> {
       const documents = documentsOf(4, prefix);
       const requests = documents.map(({ id, tokens, positions }) => ({ document: id, tokens, positions }));
       const shares = [];
+      const riders = [];
       let riding = 0;
       for (let i = 0; i < ROUNDS + 1; i++) {
-        const run = await think(engine, documents, { groupSize, rowsPerDocument: groupSize, maxThoughtTokens: 64 });
+        const options = { groupSize, rowsPerDocument: groupSize, maxThoughtTokens: 64 };
+        const run = await think(engine, documents, options);
+        const both = await think(engine, documents, { ...options, noThink: true });
+        const again = await think(engine, documents, options);
+        riders.push(1 - (run.ms + again.ms) / 2 / both.ms);
         const start = performance.now();
         await noThinkLogProbs((batch) => tree.run(batch, weights), requests, 1, 8192);
         const baseline = performance.now() - start;
@@ -157,9 +165,11 @@ async function scoring(engine: RolloutEngine, model: OpenModel): Promise<void> {
         shares.push(baseline / (run.ms + baseline));
       }
       const baseline = median(shares.slice(1)); // the first is a warm-up
+      const own = median(riders.slice(1));
       console.log(
         `scoring, 4 documents x ${groupSize}, prefix ${prefix}, 64 tokens: ${percent(riding + baseline)} of the time ` +
-          `(${(100 * riding).toFixed(1)}% of the tokens fed, and the baseline's pass ${(100 * baseline).toFixed(1)}%)`,
+          `(${(100 * riding).toFixed(1)}% of the tokens fed, and the baseline's pass ${(100 * baseline).toFixed(1)}%); ` +
+          `with the policy as the baseline ${percent(riding + own)} (its rows ${(100 * own).toFixed(1)}%)`,
       );
     }
   }

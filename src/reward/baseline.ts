@@ -16,6 +16,8 @@ export interface BaselineRequest {
   document: string;
   tokens: ArrayLike<number>;
   positions: readonly number[];
+  /** Scores by position that the weights phi have given already, in nats: nothing is run for this document then. */
+  known?: readonly Float32Array[];
 }
 
 /** What the policy needs of whoever holds the weights. */
@@ -81,7 +83,10 @@ export class Baseline {
   async score(requests: readonly BaselineRequest[], horizon: number): Promise<Float32Array[][] | undefined> {
     if (this.#scorer === undefined) return undefined;
     await this.start();
-    const scores = await this.#scorer.score(requests, horizon);
+    const unknown = requests.filter(({ known }) => known === undefined);
+    const scored = unknown.length > 0 ? await this.#scorer.score(unknown, horizon) : [];
+    let next = 0;
+    const scores = requests.map(({ known }) => (known === undefined ? scored[next++] : [...known]));
     for (const [d, { document, positions }] of requests.entries()) {
       for (const [p, position] of positions.entries()) {
         const logProbs = scores[d]?.[p];

@@ -83,8 +83,6 @@ export interface StepResult {
  */
 export class BranchRow {
   readonly thought: Thought;
-  /** Tokens of the document that the branch sees. */
-  readonly trunkLength: number;
   /** Branch cache slot of the next token; the document position is `trunkLength + written`. */
   written = 0;
   readonly #rules: ThoughtRules;
@@ -93,6 +91,7 @@ export class BranchRow {
   #next: Feed;
   #queue: Feed[] = [];
   #stage: 'thought' | 'answer' | 'targets';
+  #trunkLength: number;
 
   /** @param before the token before the position; fed where there is no thought */
   constructor(
@@ -113,10 +112,29 @@ export class BranchRow {
     this.#close = tokensOf(rules.close);
     const thinks = rules.completion?.thought ?? true;
     this.#stage = thinks ? 'thought' : 'answer';
-    this.trunkLength = thinks ? identity.position : identity.position - 1;
+    this.#trunkLength = thinks ? identity.position : identity.position - 1;
     const [first, ...rest] = thinks ? tokensOf(rules.open) : [before];
     this.#next = { token: first };
     this.#queue = rest.map((token) => ({ token }));
+  }
+
+  /**
+   * A row that writes no thought: its score is that of the true continuation after the text alone. It samples nothing.
+   * @param before the token before the position
+   */
+  static withoutThought(
+    identity: Pick<Thought, 'document' | 'position' | 'rollout' | 'targets'>,
+    rules: ThoughtRules,
+    before: number,
+  ): BranchRow {
+    const row = new BranchRow(identity, { ...rules, completion: undefined }, () => 0);
+    const { targets } = identity;
+    row.#stage = 'targets';
+    row.#trunkLength = identity.position - 1;
+    const [first, ...rest] = [before, ...targets.slice(0, -1)].map((token, i) => ({ token, target: targets[i] }));
+    row.#next = first;
+    row.#queue = rest;
+    return row;
   }
 
   /** Slots of the branch cache that the longest branch needs, with `horizon` targets, or in a completion its answer. */
@@ -130,6 +148,10 @@ export class BranchRow {
     return tokensOf(open).length + maxThoughtTokens + tokensOf(close).length + (last - 1);
   }
 
+  /** Tokens of the document that the branch sees. */
+  get trunkLength(): number {
+    return this.#trunkLength;
+  }
   get token(): number {
     return this.#next.token;
   }

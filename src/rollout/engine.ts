@@ -25,6 +25,11 @@ export interface RolloutOptions extends ThoughtRules, Sampling {
   groupSize: number;
   /** Target tokens scored after a thought; none in a completion, whatever this says. */
   horizon: number;
+  /**
+   * Whether the text is scored without a thought, too, by the weights that think: one row more a position, of `horizon` tokens.
+   * Not in a completion.
+   */
+  noThink?: boolean;
   seed: Seed;
   /** Training step; 0 outside training. */
   step: number;
@@ -44,6 +49,8 @@ export interface RolloutOptions extends ThoughtRules, Sampling {
 export interface DocumentRollouts {
   document: RolloutDocument;
   thoughts: Thought[];
+  /** log p(x_t ... x_t+h-1 | the text before each) in nats, by position; where `noThink` asks for it. */
+  noThink?: Float32Array[];
 }
 
 /** What an engine has done so far. */
@@ -149,7 +156,7 @@ export class RolloutEngine implements Disposable {
       while (unfinished[0]?.done) {
         const { document, thoughts } = unfinished[0];
         unfinished.shift();
-        yield { document, thoughts };
+        yield resultOf(document, thoughts, options);
       }
       const live = lanes.flatMap((lane) => lane?.live ?? []);
       if (live.length === 0) return;
@@ -174,15 +181,33 @@ const targetsOf = ({ completion, horizon }: RolloutOptions): number => (completi
 /** Tokens before the last position. */
 const trunkLength = ({ positions }: RolloutDocument): number => Math.max(...positions);
 
+const scoresText = ({ noThink = false, completion }: RolloutOptions): boolean => noThink && completion === undefined;
+
+/** Of the rows of rowsOf. */
+function resultOf(document: RolloutDocument, rows: Thought[], options: RolloutOptions): DocumentRollouts {
+  if (!scoresText(options)) return { document, thoughts: rows };
+  const count = document.positions.length * options.groupSize;
+  const noThink = rows.slice(count).map(({ reasonedLogProbs }) => Float32Array.from(reasonedLogProbs));
+  return { document, thoughts: rows.slice(0, count), noThink };
+}
+
+/** Those of the thoughts, then those that score the text: short, they take slots that thoughts have left. */
 function rowsOf(document: RolloutDocument, options: RolloutOptions): BranchRow[] {
   const noise = options.noise ?? ((thought) => thoughtStream({ seed: options.seed, step: options.step, ...thought }));
-  return document.positions.flatMap((position) =>
+  const targetsAt = (position: number) =>
+    Array.from({ length: targetsOf(options) }, (_, i) => document.tokens[position + i]);
+  const thoughts = document.positions.flatMap((position) =>
     Array.from({ length: options.groupSize }, (_, rollout) => {
       const id = { document: document.id, position, rollout };
-      const targets = Array.from({ length: targetsOf(options) }, (_, i) => document.tokens[position + i]);
-      return new BranchRow({ ...id, targets }, options, noise(id), document.tokens[position - 1]);
+      return new BranchRow({ ...id, targets: targetsAt(position) }, options, noise(id), document.tokens[position - 1]);
     }),
   );
+  if (!scoresText(options)) return thoughts;
+  const texts = document.positions.map((position) => {
+    const id = { document: document.id, position, rollout: options.groupSize, targets: targetsAt(position) };
+    return BranchRow.withoutThought(id, options, document.tokens[position - 1]);
+  });
+  return [...thoughts, ...texts];
 }
 
 /** One token for every live row. Returns those that are finished. */

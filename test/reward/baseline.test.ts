@@ -94,3 +94,26 @@ test('errors', async () => {
     'document a, position 1: baseline log-prob 0 is -Infinity, expected a finite number',
   );
 });
+
+test('scores that are known are taken, checked, and not asked for again', async () => {
+  const asked: string[] = [];
+  class Asked extends FakeModel {
+    override async score(unknown: typeof requests, horizon: number) {
+      asked.push(...unknown.map(({ document }) => document));
+      return await super.score(unknown, horizon);
+    }
+  }
+  const baseline = new Baseline({ kind: 'frozen' }, new Asked());
+  const [first] = requests;
+  const known = [Float32Array.of(-1), Float32Array.of(-2)];
+  const mixed = [first, { ...first, document: 'b', known }, { ...first, document: 'c' }];
+  const four = [Float32Array.of(-4), Float32Array.of(-4)];
+  expect(await baseline.score(mixed, 1)).toEqual([four, known, four]);
+  expect(asked).toEqual(['a', 'c']);
+
+  const lost = [{ ...first, known: [Float32Array.of(-1), Float32Array.of(Number.NaN)] }];
+  await expect(baseline.score(lost, 1)).rejects.toThrow('document a, position 2');
+  const short = [{ ...first, known: [Float32Array.of(-1)] }];
+  await expect(baseline.score(short, 1)).rejects.toThrow('no log-probs, expected 1');
+  expect(asked).toEqual(['a', 'c']);
+});

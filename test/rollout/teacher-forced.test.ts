@@ -68,3 +68,27 @@ test.each([
     }
   },
 );
+
+test.each([1, 3])(
+  'the text alone is scored as by a flat pass, horizon %i, and samples the same thoughts',
+  async (horizon) => {
+    const documents = randomDocuments(TINY_MODEL.vocabSize, [7, 40, 130], (length) => [1, length - horizon, 3]);
+    const options = { ...OPTIONS, horizon };
+    const without = await collect(engine, documents, options);
+    const rollouts = await collect(engine, documents, { ...options, noThink: true });
+    const ids = (all: typeof rollouts) =>
+      allThoughts(all).map(({ document, position, rollout, tokens }) => [document, position, rollout, tokens]);
+    expect(ids(rollouts)).toEqual(ids(without));
+    for (const { document, noThink } of rollouts) {
+      const tokens = Array.from(document.tokens);
+      const table = await reference.logProbs(tokens);
+      expect(noThink).toHaveLength(document.positions.length);
+      document.positions.forEach((position, p) => {
+        expect(noThink?.[p]).toHaveLength(horizon);
+        noThink?.[p].forEach((logProb, i) => {
+          close(logProb, table[position + i - 1][tokens[position + i]]);
+        });
+      });
+    }
+  },
+);
