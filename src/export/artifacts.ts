@@ -119,8 +119,8 @@ export function locateIn(tensors: ReadonlyMap<string, TensorLocation>): Locate {
 /**
  * The rollout graphs for float32 weights that exist in no file. With `weightsAsInputs` they are inputs; otherwise every weight
  * of a graph must be given when its session is created (SessionOptions.initializers), which copies it, and makes products
- * faster on the CPU. Prefill ends before the head, so it has no `model.norm.weight`
- * and no `lm_head.weight`, and ONNX Runtime refuses values for them. For rollouts under weights in training, whatever the
+ * faster on the CPU. Prefill ends at the last layer's keys and values, so it has none of
+ * the weights behind them, and ONNX Runtime refuses values for them. For rollouts under weights in training, whatever the
  * checkpoint's dtype.
  */
 export function trainingRolloutGraphs(

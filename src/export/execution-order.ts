@@ -8,7 +8,7 @@ import { Graph, type Node, type Value } from './ir.ts';
  * pass, and hold every layer's activations until then; in this order each runs as soon as it can.
  */
 export function runResultsEarly(graph: Graph): void {
-  const read = new Set(valuesRead(graph));
+  const read = new Set(valuesRead(graph.nodes));
   const isResult = ({ outputs }: Node) => !outputs.some((value) => read.has(value));
   const results = graph.nodes.filter(isResult);
   const others = graph.nodes.filter((node) => !isResult(node));
@@ -16,8 +16,8 @@ export function runResultsEarly(graph: Graph): void {
 }
 
 /** By nodes, those in the bodies of loops too. */
-const valuesRead = ({ nodes }: Graph): (Value | null)[] =>
+export const valuesRead = (nodes: readonly Node[]): (Value | null)[] =>
   nodes.flatMap(({ inputs, attributes: { body } }) => [
     ...inputs,
-    ...(body instanceof Graph ? [...valuesRead(body), ...body.outputs.values()] : []),
+    ...(body instanceof Graph ? [...valuesRead(body.nodes), ...body.outputs.values()] : []),
   ]);

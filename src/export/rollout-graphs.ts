@@ -11,13 +11,14 @@ import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder
 import type { Value } from './ir.ts';
 import { multiplyDims } from './ir.ts';
 import { likeliestTokens, logProbsOf, sampleTokens } from './sampling.ts';
+import { dropUnread } from './unread.ts';
 
 /**
  * `rollout_prefill.onnx`: chunks of document trunks into the trunk caches, in place.
  *
  * Inputs: input_ids, position_ids int64 [D, C]; write_index int64 [D], the cache slot of a chunk's first token;
  * trunk.{i}.key, .value float32 [D, K, P, d]. Outputs: trunk.{i}.key.out, .value.out, to be bound onto the inputs.
- * The token at slot s sees slots <= s. Padding writes slots beyond the document, which no branch reads.
+ * The token at slot s sees slots <= s. Of the last layer only keys and values are computed. Padding writes slots beyond the document, which no branch reads.
  */
 export function buildPrefill(context: DecoderContext): void {
   const { builder: b, config } = context;
@@ -43,6 +44,7 @@ export function buildPrefill(context: DecoderContext): void {
     return mergeHeads(b, treeAttention(b, tree, splitHeads(b, q, tree), own), tree);
   };
   decoderBody(context, flat(context, ids), flat(context, positions), attend);
+  dropUnread(b.graph);
 }
 
 /**

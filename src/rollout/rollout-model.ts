@@ -13,8 +13,15 @@ export interface RolloutGraphs {
 
 const CPU: Device = { kind: 'cpu' };
 
-/** The prefill graph ends before the final norm: it has no initializers of these names to replace. */
-const HEAD_WEIGHTS = ['model.norm.weight', 'lm_head.weight'];
+/**
+ * Whether the prefill graph reads a weight. It ends at the keys and values of the last layer, and has no initializers of what
+ * comes behind them to replace.
+ */
+function isInPrefill(weight: string, numLayers: number): boolean {
+  if (weight === 'model.norm.weight' || weight === 'lm_head.weight') return false;
+  const last = `model.layers.${numLayers - 1}.`;
+  return !weight.startsWith(last) || /^(input_layernorm|self_attn\.[kv]_)/.test(weight.slice(last.length));
+}
 
 /** How the sessions of a rollout are made. */
 export interface RolloutModelOptions extends SessionOptions {
@@ -62,7 +69,7 @@ export class RolloutModel implements Disposable {
       'trunk.0.key',
       'branch.0.key',
     ]);
-    this.numLayers = step.inputs.filter(({ name }) => /^trunk\.\d+\.key$/.test(name)).length;
+    this.numLayers = layersOf(step);
     const cache = step.inputs.find(({ name }) => name === 'trunk.0.key');
     const [, heads, , width] = cache?.dims ?? [];
     if (typeof heads !== 'number' || typeof width !== 'number') {
@@ -80,8 +87,10 @@ export class RolloutModel implements Disposable {
     const { weights = new Map<string, Value>(), ...sessionOptions } = options;
     const sessions: Session[] = [];
     try {
-      const initializers = new Map(options.initializers);
-      for (const name of HEAD_WEIGHTS) initializers.delete(name);
+      const step = await Session.create(graphs.step, sessionOptions);
+      sessions.push(step);
+      const numLayers = layersOf(step);
+      const initializers = new Map([...(options.initializers ?? [])].filter(([name]) => isInPrefill(name, numLayers)));
       // Chunks of a trunk differ in shape: only decoding steps are worth capturing.
       const prefill = await Session.create(graphs.prefill, {
         ...sessionOptions,
@@ -89,8 +98,6 @@ export class RolloutModel implements Disposable {
       });
       sessions.push(prefill);
       const capturesSteps = options.cuda?.graphs === true && (options.device ?? CPU).kind !== 'cpu';
-      const step = await Session.create(graphs.step, sessionOptions);
-      sessions.push(step);
       return new RolloutModel(graphs, prefill, step, options.device ?? CPU, weights, capturesSteps);
     } catch (error) {
       for (const session of sessions) session.dispose();
@@ -115,6 +122,8 @@ export class RolloutModel implements Disposable {
     this.step.dispose();
   }
 }
+
+const layersOf = (step: Session): number => step.inputs.filter(({ name }) => /^trunk\.\d+\.key$/.test(name)).length;
 
 function assertGraph(which: 'prefill' | 'step', { inputs }: Session, names: readonly string[]): void {
   const missing = names.find((name) => inputs.every((input) => input.name !== name));
