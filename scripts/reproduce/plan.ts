@@ -145,6 +145,11 @@ const rlp = (options: Record<string, unknown>) => (context: ArmContext) => ({
   ...{ objective: 'rlp', steps: context.steps, ...thinking, ...options },
 });
 
+/** The model states the next token, without a box around it. */
+const rpt = (options: Record<string, unknown>) => (context: ArmContext) => ({
+  ...{ objective: 'rpt', steps: context.steps, ...thinking, ...answering, ...options, prediction: 'text' },
+});
+
 const supervised = { objective: 'sft', schedule: 'constant', documentsPerStep: DOCUMENTS_PER_STEP };
 
 /** The arms of the full experiment. */
@@ -168,13 +173,11 @@ const ALL_ARMS: readonly Arm[] = [
     ...{ name: 'rlp-uniform', label: 'RLP, EMA baseline, one uniform position a document', rateOf: 'rlp-ema' },
     settings: rlp({ baseline: 'ema', positionStrategy: 'uniform' }),
   },
+  // Told where, as RLP is.
+  { name: 'rpt', label: 'RPT', settings: rpt({ entropyThreshold: 0 }) },
   {
-    ...{ name: 'rpt', label: 'RPT' },
-    settings: ({ steps }) => ({
-      ...{ objective: 'rpt', steps, ...thinking, ...answering },
-      // Told where, as RLP is, instead of by entropy; the model states the next token, without a box around it.
-      ...{ entropyThreshold: 0, prediction: 'text' },
-    }),
+    ...{ name: 'rpt-entropy', label: 'RPT, one uniform position a document of at least 0.5 nats', rateOf: 'rpt' },
+    settings: rpt({ entropyThreshold: 0.5, positionStrategy: 'uniform' }),
   },
   {
     ...{ name: 'best-of-group', label: 'next-token training on the best of G own thoughts' },
@@ -202,6 +205,10 @@ export const ABLATIONS: readonly Variant[] = [
     label: `at most ${maxThoughtTokens} tokens a thought`,
     settings: { maxThoughtTokens },
   })),
+  {
+    ...{ name: 'scale-group', label: "advantages over the group's deviation" },
+    settings: { advantageScale: 'group' },
+  },
   ...[0.01, 0.1].map((klCoefficient) => ({
     name: `kl-${klCoefficient}`,
     label: `KL to the start, ${klCoefficient}`,
