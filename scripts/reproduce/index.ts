@@ -105,12 +105,10 @@ await run(
 let models = new Map<string, string>(
   scale.seeds.flatMap((seed) => [
     [`base/${seed}`, BASE],
-    ...arms
-      .filter(({ postTrained }) => postTrained)
-      .map(({ name }) => {
-        const key = `${name}/${seed}`;
-        return [key, resultOf(`arms/${key}`).checkpoint] as [string, string];
-      }),
+    ...scale.postTraining.arms.map((name) => {
+      const key = `${name}/${seed}`;
+      return [key, resultOf(`arms/${key}`).checkpoint] as [string, string];
+    }),
   ]),
 );
 for (const stage of POST_TRAINING_STAGES) {

@@ -21,6 +21,8 @@ export interface Scale {
 
 /** The same for every checkpoint that it is done to: SFT on right thoughts, then RLVR on the answers alone. */
 export interface PostTraining {
+  /** Arms whose last checkpoint is post-trained, beside the base. */
+  arms: readonly string[];
   sftSteps: number;
   rlvrSteps: number;
 }
@@ -36,18 +38,18 @@ export const FULL: Scale = {
   points: 1,
   ablationSeeds: [1, 2],
   stabilitySeeds: [1],
-  postTraining: { sftSteps: 20, rlvrSteps: 30 },
+  postTraining: { arms: ['cpt', 'cpt-flops', 'rlp-ema'], sftSteps: 20, rlvrSteps: 30 },
 };
 
 export const QUICK: Scale = {
   ...FULL,
   name: 'quick',
   stability: 1,
-  heldOut: 64,
+  heldOut: 48,
   learningRates: [1e-4],
   ablationSeeds: [],
   stabilitySeeds: [],
-  postTraining: { sftSteps: 20, rlvrSteps: 15 },
+  postTraining: { arms: ['cpt', 'rlp-ema'], sftSteps: 20, rlvrSteps: 15 },
 };
 
 /** Documents a step, thoughts a position, tokens a thought: the same for every arm that thinks. */
@@ -63,8 +65,6 @@ export interface Arm {
   slow?: true;
   /** Ends at the comparison, without running on. */
   short?: true;
-  /** Is post-trained too. */
-  postTrained?: true;
   /** Takes the learning rate that this arm chose instead of a sweep of its own. */
   rateOf?: string;
   /** What it reads: raw documents, if nothing else is said. */
@@ -154,8 +154,8 @@ const supervised = { objective: 'sft', schedule: 'constant', documentsPerStep: D
 
 /** The arms of the full experiment. */
 const ALL_ARMS: readonly Arm[] = [
-  { name: 'cpt', label: 'CPT, same input tokens', postTrained: true, settings: cpt(() => 1) },
-  { name: 'cpt-flops', label: 'CPT, same FLOPs', postTrained: true, settings: cpt(({ flopFactor }) => flopFactor) },
+  { name: 'cpt', label: 'CPT, same input tokens', settings: cpt(() => 1) },
+  { name: 'cpt-flops', label: 'CPT, same FLOPs', settings: cpt(({ flopFactor }) => flopFactor) },
   {
     ...{ name: 'cpt-35x', label: 'CPT, 35x the input tokens', slow: true, short: true, rateOf: 'cpt-flops' },
     settings: cpt(() => 35),
@@ -164,7 +164,7 @@ const ALL_ARMS: readonly Arm[] = [
     ...{ name: 'cpt-answers', label: 'next-token training on the answers alone', short: true, data: 'answers' },
     settings: ({ steps }) => ({ ...supervised, steps }),
   },
-  { name: 'rlp-ema', label: 'RLP, EMA baseline', postTrained: true, settings: rlp({ baseline: 'ema' }) },
+  { name: 'rlp-ema', label: 'RLP, EMA baseline', settings: rlp({ baseline: 'ema' }) },
   {
     ...{ name: 'rlp-frozen', label: 'RLP, frozen baseline', short: true, rateOf: 'rlp-ema' },
     settings: rlp({ baseline: 'frozen' }),
@@ -176,7 +176,12 @@ const ALL_ARMS: readonly Arm[] = [
   // Told where, as RLP is.
   { name: 'rpt', label: 'RPT', settings: rpt({ entropyThreshold: 0 }) },
   {
-    ...{ name: 'rpt-entropy', label: 'RPT, one uniform position a document of at least 0.5 nats', rateOf: 'rpt' },
+    ...{
+      name: 'rpt-entropy',
+      label: 'RPT, one uniform position a document of at least 0.5 nats',
+      rateOf: 'rpt',
+      slow: true,
+    },
     settings: rpt({ entropyThreshold: 0.5, positionStrategy: 'uniform' }),
   },
   {

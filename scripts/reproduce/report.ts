@@ -194,7 +194,10 @@ const lastOf = ({ results }: Findings, folder: string, seeds: readonly number[])
 function postTrainingSection(findings: Findings): Section {
   const { scale } = findings;
   const { sftSteps, rlvrSteps } = scale.postTraining;
-  const started = [{ name: 'base', label: 'base' }, ...armsOf(scale).filter(({ postTrained }) => postTrained)];
+  const started = [
+    { name: 'base', label: 'base' },
+    ...armsOf(scale).filter(({ name }) => scale.postTraining.arms.includes(name)),
+  ];
   const after = (stage: string, name: string) => lastOf(findings, `post-training/${stage}/${name}`, scale.seeds);
   const last = POST_TRAINING_STAGES[POST_TRAINING_STAGES.length - 1].name;
   return {

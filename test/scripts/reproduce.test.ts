@@ -149,7 +149,7 @@ describe('the report', () => {
           seeds.map((seed) => result(`arms/${name}/${seed}`, Array(stability).fill(share(name, seed)))),
         ),
         ...POST_TRAINING_STAGES.flatMap((stage) =>
-          ['base', ...armsOf(FULL).flatMap(({ name, postTrained }) => (postTrained ? [name] : []))].flatMap((name) =>
+          ['base', ...FULL.postTraining.arms].flatMap((name) =>
             seeds.map((seed) => result(`post-training/${stage.name}/${name}/${seed}`, [share(name, seed)])),
           ),
         ),
