@@ -111,7 +111,9 @@ function describe(findings: Findings): Section[] {
       text:
         "RLP's positions are those of the answers where nothing else is said: it is told where thinking may pay, and plain next-token " +
         'training is not. Two arms show what that is worth: RLP at one uniform position a document, as in the paper, and next-token ' +
-        'training on the answers alone. The base model has seen thoughts of mixed quality before four of five answers; of the family ' +
+        'training on the answers alone. RPT is paid by the very thing that is measured here, a sampled answer that is exact; its ' +
+        "gradient goes through the answer as well as the thought, RLP's through the thought alone, and its advantages are divided by " +
+        "the group's deviation, RLP's are not. The base model has seen thoughts of mixed quality before four of five answers; of the family " +
         'words it did not learn them, so there RLP has nothing to strengthen.',
     },
     {
