@@ -125,6 +125,10 @@ function describe(findings: Findings): Section[] {
   ];
 }
 
+/** The arms that are compared at a share of their steps: all at first, and those that run on. */
+const armsAt = ({ scale }: Findings, part: number): readonly Arm[] =>
+  armsOf(scale).filter(({ short }) => !short || part <= 1 / scale.stability);
+
 /** Evaluations of an arm's seeds at a share of its steps; of an arm that does not run on, its last ones. */
 function at({ scale, results }: Findings, arm: Arm, part: number): Evaluation[] {
   return scale.seeds.map((seed) => {
@@ -153,7 +157,7 @@ function thinkingTable(findings: Findings, part: number): Table {
   return [
     ['arm', ...FAMILY_HEADING],
     exactRow('base', [findings.base], 'thinking'),
-    ...armsOf(findings.scale).map((arm) => exactRow(arm.label, at(findings, arm, part), 'thinking')),
+    ...armsAt(findings, part).map((arm) => exactRow(arm.label, at(findings, arm, part), 'thinking')),
   ];
 }
 
@@ -166,13 +170,13 @@ function directTable(findings: Findings, part: number): Table {
   return [
     ['arm', ...FAMILY_HEADING, 'opens a thought by itself', 'text, nats a token'],
     row('base', [findings.base]),
-    ...armsOf(findings.scale).map((arm) => row(arm.label, at(findings, arm, part))),
+    ...armsAt(findings, part).map((arm) => row(arm.label, at(findings, arm, part))),
   ];
 }
 
 /** For each family: is RLP's interval above that of the other arm, below it, or do they overlap? */
 function claimTable(findings: Findings, part: number): Table {
-  const arms = armsOf(findings.scale);
+  const arms = armsAt(findings, part);
   const rlp = at(findings, arms.find(({ name }) => name === RLP) as Arm, part);
   return [
     ['RLP (EMA) against', ...FAMILIES.map(({ name }) => name)],
