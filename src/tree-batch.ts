@@ -33,8 +33,8 @@ export interface TreeDocument {
 }
 
 /**
- * Prefix-tree batch as the training and evaluation graphs take it: D documents padded to P trunk tokens, R branches each
- * of L tokens, N loss rows. Row-major.
+ * Prefix-tree batch as the training and evaluation graphs take it: D documents padded to P trunk tokens, at least
+ * TRUNK_BLOCKS, R branches each of L tokens, N loss rows. Row-major.
  */
 export interface TreeBatch {
   dims: { D: number; P: number; R: number; L: number; N: number };
@@ -54,7 +54,11 @@ export interface TreeBatch {
   kl_weights: Float32Array; // [N]
 }
 
-const longest = (lengths: readonly number[]): number => lengths.reduce((a, b) => Math.max(a, b), 1);
+/** Blocks in which the graphs attend over a trunk: none of them may be empty. */
+export const TRUNK_BLOCKS = 4;
+
+const longest = (lengths: readonly number[], atLeast: number): number =>
+  lengths.reduce((a, b) => Math.max(a, b), atLeast);
 
 /**
  * Packs documents into one batch. Loss rows keep the order in which they are met: for each document its trunk's, then
@@ -62,9 +66,18 @@ const longest = (lengths: readonly number[]): number => lengths.reduce((a, b) =>
  */
 export function buildTreeBatch(documents: readonly TreeDocument[]): TreeBatch {
   const D = documents.length;
-  const P = longest(documents.map(({ trunk }) => trunk.length));
-  const R = longest(documents.map(({ branches }) => branches.length));
-  const L = longest(documents.flatMap(({ branches }) => branches.map(({ tokens }) => tokens.length)));
+  const P = longest(
+    documents.map(({ trunk }) => trunk.length),
+    TRUNK_BLOCKS,
+  );
+  const R = longest(
+    documents.map(({ branches }) => branches.length),
+    1,
+  );
+  const L = longest(
+    documents.flatMap(({ branches }) => branches.map(({ tokens }) => tokens.length)),
+    1,
+  );
   const rows = documents.flatMap((document) => [document.losses, ...document.branches.map(({ losses }) => losses)]);
   const N = rows.reduce((sum, losses) => sum + losses.length, 0);
   if (D === 0 || N === 0) throw internal(`a batch of ${D} documents and ${N} loss rows`);

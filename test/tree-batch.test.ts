@@ -3,10 +3,10 @@ import { buildTreeBatch, type TreeDocument, treeBatchShapes } from '../src/tree-
 
 const numbers = (values: BigInt64Array) => Array.from(values, Number);
 
-/** Two documents: 3 trunk tokens with branches of 2 and 1 tokens, 2 trunk tokens without a branch. */
+/** Two documents: 5 trunk tokens with branches of 2 and 1 tokens, 2 trunk tokens without a branch. */
 const DOCUMENTS: TreeDocument[] = [
   {
-    trunk: [5, 6, 7],
+    trunk: [5, 6, 7, 3, 4],
     losses: [{ token: 1, target: 7, nllWeight: 0.5 }],
     branches: [
       {
@@ -34,20 +34,20 @@ describe('buildTreeBatch', () => {
   const batch = buildTreeBatch(DOCUMENTS);
 
   it('pads trunks and branches to the longest, rows to the most', () => {
-    expect(batch.dims).toEqual({ D: 2, P: 3, R: 2, L: 2, N: 4 });
-    expect(numbers(batch.trunk_ids)).toEqual([5, 6, 7, 8, 9, 0]);
+    expect(batch.dims).toEqual({ D: 2, P: 5, R: 2, L: 2, N: 4 });
+    expect(numbers(batch.trunk_ids)).toEqual([5, 6, 7, 3, 4, 8, 9, 0, 0, 0]);
     expect(numbers(batch.branch_ids)).toEqual([20, 21, 30, 0, 0, 0, 0, 0]);
   });
 
   it("counts a branch's positions on from its prefix", () => {
-    expect(numbers(batch.trunk_positions)).toEqual([0, 1, 2, 0, 1, 2]);
+    expect(numbers(batch.trunk_positions)).toEqual([0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
     expect(numbers(batch.branch_positions).slice(0, 3)).toEqual([2, 3, 3]);
     expect(numbers(batch.branch_trunk_lengths)).toEqual([2, 3, 0, 0]); // padding sees nothing
   });
 
   it('points at token rows: trunks first, then branches', () => {
-    // Trunk rows 0..5, branch rows 6 + 2 r + l.
-    expect(numbers(batch.loss_rows)).toEqual([1, 7, 8, 3]);
+    // Trunk rows 0..9, branch rows 10 + 2 r + l.
+    expect(numbers(batch.loss_rows)).toEqual([1, 11, 12, 5]);
     expect(numbers(batch.target_ids)).toEqual([7, 22, 31, 9]);
     expect([...batch.old_log_probs]).toEqual([0, -1.5, 0, 0]);
     expect([...batch.advantages]).toEqual([0, 0.25, 0, 0]);
@@ -64,9 +64,9 @@ describe('buildTreeBatch', () => {
     }
   });
 
-  it('has room for one branch where no document has any', () => {
+  it('has room for one branch where no document has any, and a trunk of as many tokens as the graphs need', () => {
     const { dims, branch_trunk_lengths } = buildTreeBatch([DOCUMENTS[1]]);
-    expect(dims).toEqual({ D: 1, P: 2, R: 1, L: 1, N: 1 });
+    expect(dims).toEqual({ D: 1, P: 4, R: 1, L: 1, N: 1 });
     expect(numbers(branch_trunk_lengths)).toEqual([0]);
   });
 

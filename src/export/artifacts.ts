@@ -56,8 +56,8 @@ interface Recipe {
 
 const RECIPES: Record<Exclude<ArtifactName, 'optimizerModel'>, Recipe> = {
   model: { build: buildPortableModel, flavor: 'portable', weights: 'external', opset: PORTABLE_OPSET },
-  prefill: { build: buildPrefill, flavor: 'inference', weights: 'external', opset: OPSET },
-  step: { build: buildStep, flavor: 'inference', weights: 'external', opset: OPSET },
+  prefill: { build: buildPrefill, flavor: 'fused', weights: 'external', opset: OPSET },
+  step: { build: buildStep, flavor: 'fused', weights: 'external', opset: OPSET },
   trainingModel: { build: buildTrainingModel, flavor: 'fused', weights: 'inputs', opset: OPSET },
   evalModel: { build: buildEvalModel, flavor: 'fused', weights: 'inputs', opset: OPSET },
 };

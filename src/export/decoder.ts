@@ -3,14 +3,14 @@ import type { ModelConfig } from '../model-config.ts';
 import type { GraphBuilder } from './builder.ts';
 import { recomputed } from './gradient-recompute.ts';
 import type { Value } from './ir.ts';
+import { swiglu } from './swiglu.ts';
 import type { WeightSource } from './weights.ts';
 
 /**
  * `portable`: operators of the default ONNX domain only. `fused`: ONNX Runtime's FusedMatMul, which reads [out, in]
- * weights without a transpose, and SimplifiedLayerNormalization. `inference`: these, and RotaryEmbedding, which has no
- * gradient rule.
+ * weights without a transpose, SimplifiedLayerNormalization, and ONNX's RotaryEmbedding of opset 23.
  */
-export type OperatorFlavor = 'portable' | 'fused' | 'inference';
+export type OperatorFlavor = 'portable' | 'fused';
 
 export interface DecoderContext {
   builder: GraphBuilder;
@@ -58,8 +58,7 @@ export function decoderBody(context: DecoderContext, ids: Value, positions: Valu
     const h2 = rmsNorm(context, x, `${prefix}.post_attention_layernorm.weight`);
     const gate = linear(context, h2, `${prefix}.mlp.gate_proj`);
     const up = linear(context, h2, `${prefix}.mlp.up_proj`);
-    const silu = b.mul(gate, b.sigmoid(gate));
-    return b.add(x, linear(context, b.mul(silu, up), `${prefix}.mlp.down_proj`));
+    return b.add(x, linear(context, swiglu(b, gate, up), `${prefix}.mlp.down_proj`));
   };
   let x = b.gather(weight('model.embed_tokens.weight'), ids); // (T, hidden)
   for (let layer = 0; layer < config.numLayers; layer++) {
@@ -120,7 +119,7 @@ function rotation({ builder: b, config, flavor }: DecoderContext, positions: Val
     b.constant('float32', frequencies, [1, 1, half]),
   );
   const [cos, sin] = [b.cos(angles), b.sin(angles)]; // (T, 1, d/2)
-  if (flavor === 'inference') {
+  if (flavor === 'fused') {
     return (x) => {
       const [tokens, heads] = [x.shape[0], Number(x.shape[1])];
       return b.rotaryEmbedding(b.reshape(x, [tokens, 1, heads * headDim]), cos, sin, heads);

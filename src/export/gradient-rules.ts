@@ -1,3 +1,4 @@
+import { internal } from '../errors.ts';
 import type { GraphBuilder } from './builder.ts';
 import {
   concatRule,
@@ -159,7 +160,12 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   Gather: gatherRule,
   GatherElements: gatherElementsRule,
   ScatterElements: scatterElementsRule,
-  RotaryEmbedding: 'missing',
+  // A rotation: the transpose is the one by the opposite angle. The angles are not learned.
+  RotaryEmbedding: single(({ b, x: [, cos, sin], dy, attributes }) => [
+    () => b.node('RotaryEmbedding', [dy, cos, b.neg(sin)], attributes)[0],
+    notLearned,
+    notLearned,
+  ]),
   TensorScatter: 'missing',
   Loop: 'missing',
 };
@@ -196,6 +202,10 @@ function matrixProduct({ b, x: [a, c], dy, attributes }: Given): readonly Part[]
   ];
 }
 
+const notLearned = (): never => {
+  throw internal('the angles of a RotaryEmbedding have no gradient rule');
+};
+
 /** [..., m, k] -> [... * m, k]. */
 function flattenRows(b: GraphBuilder, x: Value): Value {
   const width = x.shape[x.rank - 1];
@@ -203,8 +213,11 @@ function flattenRows(b: GraphBuilder, x: Value): Value {
 }
 
 /**
- * RMSNorm over the last axis: n = x r with r = 1 / sqrt(mean(x^2) + epsilon), y = n scale, second output r.
- * dx = r (dy scale - n c) with c = (sum(dy n scale) + dr r) / size; dscale = dy n.
+ * RMSNorm over the last axis: y = x r scale with r = 1 / sqrt(mean(x^2) + epsilon), the second output. With q = dy x,
+ *
+ *   dx = (dy scale) r - x r^3 (sum(q scale) + dr) / size        dscale = sum of q r over the rows
+ *
+ * where both sums over q are products with a vector.
  */
 function rmsNorm({
   b,
@@ -213,18 +226,19 @@ function rmsNorm({
   dys: [given, dInverse],
 }: RuleArguments): readonly (() => Value)[] {
   const dy = given ?? zerosLike(b, y);
-  const dr = dInverse && b.cast(dInverse, x.dtype);
-  const r = b.cast(inverse, x.dtype);
-  const n = once(() => b.mul(x, r));
-  const dscale = once(() => b.mul(dy, n()));
-  return [
-    () => {
-      const sum = b.matmul(dscale(), b.unsqueeze(scale, [1])); // (..., 1)
-      const c = b.div(dr === undefined ? sum : b.add(sum, b.mul(dr, r)), countAlong(b, x, [x.rank - 1]));
-      return b.mul(r, b.sub(b.mul(dy, scale), b.mul(n(), c)));
-    },
-    dscale,
-  ];
+  const r = b.cast(inverse, x.dtype); // (..., 1)
+  const q = once(() => b.mul(dy, x));
+  const dx = () => {
+    const sum = b.matmul(q(), b.unsqueeze(scale, [1])); // (..., 1)
+    const total = dInverse === undefined ? sum : b.add(sum, b.cast(dInverse, x.dtype));
+    const c = b.div(b.mul(b.mul(r, b.mul(r, r)), total), countAlong(b, x, [x.rank - 1]));
+    return b.sub(b.mul(b.mul(dy, scale), r), b.mul(x, c));
+  };
+  const dscale = () => {
+    const row = b.reshape(r, [1, multiplyDims(r.shape)]);
+    return b.reshape(b.matmul(row, flattenRows(b, q())), scale.shape);
+  };
+  return [dx, dscale];
 }
 
 const reducedAxes = ({ x: [x], attributes }: Given): number[] =>

@@ -1,3 +1,4 @@
+import { internal } from '../errors.ts';
 import { type DecoderContext, finalNorm, headWeight, multiply } from './decoder.ts';
 import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
@@ -46,10 +47,10 @@ export const lossHead = (context: DecoderContext, hidden: Value, options: HeadOp
  * Final norm, LM head and loss of the rows that have one, and the gradients. Logits exist for one chunk of rows at a time;
  * chunks are equally long, the last one padded with rows of no weight.
  *
- * Gradients are made together with the loss, from the same logits: with p = softmax(z) and g = d loss / d log p(target),
- * d loss / d z = g (onehot(target) - p), which meets the weight W [V, hidden] and the hidden states h [rows, hidden] as
+ * Gradients are made together with the loss, from the same logits: with p = softmax(z), g = d loss / d log p(target) and
+ * e = p - onehot(target), d loss / d z = -g e, which meets the weight W [V, hidden] and the hidden states h [rows, hidden] as
  *
- *   dh = g (W[target] - p W)        dW = -p^T (g h), and g h added to the rows of the targets
+ *   dh = -g (e W)        dW = -e^T (g h)
  *
  * so nothing but matrix products touches [rows, V] again.
  *
@@ -63,11 +64,9 @@ export function differentiatedHead(
   onto: Value | undefined,
   options: HeadOptions,
 ): DifferentiatedHead {
-  const { builder: b } = context;
-  const { head, normed, targets, extra, sum } = chunkedHead(context, hidden, options, { onto });
-  const [dNormed, gh] = extra;
-  const index = () => b.expand(b.unsqueeze(targets, [1]), gh.shape);
-  return { ...head, normed, dNormed, dWeight: sum && b.scatterElements(sum, index(), gh, 0, 'add') };
+  const { head, normed, dNormed, dWeight } = chunkedHead(context, hidden, options, { onto });
+  if (dNormed === undefined) throw internal('a differentiated head without a gradient');
+  return { ...head, normed, dNormed, dWeight };
 }
 
 function chunkedHead(
@@ -101,29 +100,33 @@ function chunkedHead(
     const [h, target, ...values] = perChunk.map((x) => b.gather(x, chunk));
     const logits = multiply(b, flavor, h, weight); // (M, V)
     const p = b.softmax(logits);
-    const most = b.reduceMax(logits, [1], false);
-    const mostLogProb = b.log(b.reduceMax(p, [1], false));
-    const chosen = b.squeeze(b.gatherElements(logits, b.unsqueeze(target, [1]), 1), [1]);
+    const index = b.unsqueeze(target, [1]); // (M, 1)
+    const chosen = b.gatherElements(logits, index, 1);
+    const chosenProb = b.gatherElements(p, index, 1);
+    // Read by nothing else, p is overwritten where it lies.
+    const e = b.scatterElements(p, index, b.sub(chosenProb, 1), 1, 'none');
+    const most = b.reduceMax(logits, [1]);
+    const mostLogProb = b.log(b.max(b.reduceMax(e, [1]), chosenProb));
+    const flat = (x: Value) => b.squeeze(x, [1]);
     // Differences first: logits can be large where log-probs are close to 0.
-    const logProb = b.add(b.sub(chosen, most), mostLogProb);
-    // sum(p z) as a product of a row and a column, without a pass over [M, V] to hold p z.
-    const mean = b.squeeze(b.matmul(b.unsqueeze(p, [1]), b.unsqueeze(logits, [2])), [1, 2]);
-    const entropy = b.sub(b.sub(most, mean), mostLogProb);
+    const logProb = flat(b.add(b.sub(chosen, most), mostLogProb));
+    // sum(p z) = z_target + sum(e z), as a product of a row and a column: without a pass over [M, V] to hold e z.
+    const product = b.squeeze(b.matmul(b.unsqueeze(e, [1]), b.unsqueeze(logits, [2])), [2]);
+    const entropy = flat(b.sub(b.sub(most, b.add(chosen, product)), mostLogProb));
     const given = Object.fromEntries(LOSS_INPUTS.map((name, i) => [name, values[i]])) as Record<LossInput, Value>;
     const { losses, ratio } = rowLosses(b, logProb, given);
     const results = [losses, logProb, entropy, ratio];
     if (gradient === undefined) return { carried: [], stacked: results };
 
     const [slope] = gradients(b, b.reduceSum(losses, [0], false), [logProb]);
-    const g = b.unsqueeze(scale === undefined ? slope : b.mul(slope, scale), [1]); // (M, 1)
-    const gh = b.mul(g, h);
-    const dNormed = b.mul(g, b.sub(b.gather(weight, target), b.matmul(p, weight)));
-    const product = dWeight === undefined ? [] : [b.gemm(p, gh, dWeight, { transA: true, alpha: -1 })];
-    return { carried: product, stacked: [...results, dNormed, gh] };
+    const minusG = b.unsqueeze(b.neg(scale === undefined ? slope : b.mul(slope, scale)), [1]); // (M, 1)
+    const dNormed = b.mul(minusG, b.matmul(e, weight));
+    const dW = dWeight === undefined ? [] : [b.gemm(e, b.mul(minusG, h), dWeight, { transA: true })];
+    return { carried: dW, stacked: [...results, dNormed] };
   });
 
   const [losses, ...perRow] = loop.stacked.map((x) => b.reshape(x, ['C*M', ...x.shape.slice(2)]));
   const [logProbs, entropy, ratio] = perRow.slice(0, 3).map((x) => b.split(x, ['N', 'padding'], 0)[0]);
   const head: LossHead = { loss: b.reduceSum(losses, [0], false), logProbs, entropy, ratio };
-  return { head, normed, targets, extra: perRow.slice(3), sum: loop.carried.at(0) };
+  return { head, normed, dNormed: perRow.at(3), dWeight: loop.carried.at(0) };
 }

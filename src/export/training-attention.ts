@@ -1,3 +1,4 @@
+import { TRUNK_BLOCKS } from '../tree-batch.ts';
 import {
   causalMask,
   type Keys,
@@ -13,13 +14,11 @@ import type { Attend } from './decoder.ts';
 import { once, type Rule, single } from './gradient-rule.ts';
 import { addDims, type Dim, multiplyDims, type Value } from './ir.ts';
 
-/** Blocks of a trunk: each attends only to itself and what comes before it, which spares most of the masked half. */
-const TRUNK_BLOCKS = 4;
-
 /**
  * Attention of a prefix-tree batch over flat token rows, all D*P trunk tokens, then all D*R*L branch tokens. Made for
- * training: a trunk's queries go in blocks, and the gradient is closed-form.
- * @param trunk shape of the trunks, groups D, one row of length P
+ * training: the gradient is closed-form, and a trunk's queries go in blocks, each of which attends only to itself and what
+ * comes before it: that spares most of the masked half.
+ * @param trunk shape of the trunks, groups D, one row of length P >= TRUNK_BLOCKS
  * @param branch shape of the branches, groups D, rows R of length L
  * @param trunkLengths int64 [D, R]: a branch sees that many trunk tokens
  */
@@ -51,7 +50,7 @@ export function treeBatchAttention(b: GraphBuilder, trunk: TreeShape, branch: Tr
     const outputs = b.split(trunkQ, queries, 3).map((block, i) => {
       const upTo = (parts: readonly Value[]) => b.concat(parts.slice(0, i + 1), 3);
       const own = { key: upTo(keyBlocks), value: upTo(valueBlocks), bias: blockBias[i] };
-      return attend(b, trunk, block, own, undefined, i === 0 ? undefined : b.greater(b.dim(blocks[i]), b.int64s([0])));
+      return attend(b, trunk, block, own);
     });
     const prefix = { key: b.squeeze(trunkK, [2]), value: b.squeeze(trunkV, [2]), bias: trunkVisible };
     const own = { key: branchK, value: branchV, bias: branchCausal };
@@ -60,30 +59,26 @@ export function treeBatchAttention(b: GraphBuilder, trunk: TreeShape, branch: Tr
   };
 }
 
-/** Names of `count` dims that add up to `length`: equal ones, then what is left, then 0; sums of the first few are known. */
+/** Names of `count` dims that add up to `length` and differ by 1 at most; sums of the first few are known. */
 function blockDims(b: GraphBuilder, length: Dim, count: number): Dim[] {
-  const size = b.div(b.add(b.dim(length), b.int64s([count - 1])), b.int64s([count]));
+  const end = (i: number) => b.div(b.mul(b.dim(length), b.int64s([i])), b.int64s([count]));
   return Array.from({ length: count }, (_, i) => {
-    const left = b.max(b.sub(b.dim(length), b.mul(size, b.int64s([i]))), b.int64s([0]));
     const name = `${length}_${i}`;
     const sums = String(addDims(Array.from({ length: i + 1 }, (_, k) => `${length}_${k}`)));
-    b.defineDim(name, b.min(left, size));
-    if (i > 0) b.defineDim(sums, b.min(b.dim(length), b.mul(size, b.int64s([i + 1]))));
+    b.defineDim(name, b.sub(end(i + 1), end(i)));
+    if (i > 0) b.defineDim(sums, end(i + 1));
     return name;
   });
 }
 
-/**
- * treeAttention with its closed-form gradient.
- * @param hasQueries bool [1], where there may be none
- */
-function attend(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: Keys, hasQueries?: Value): Value {
+/** treeAttention with its closed-form gradient. ONNX Runtime gets products over 0 queries wrong: there must be some. */
+function attend(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: Keys): Value {
   const inputs = [q, own.key, own.value, ...(trunk === undefined ? [] : [trunk.key, trunk.value])];
   const forward = () => {
     const { output, onOwn, onTrunk } = treeAttentionParts(b, tree, q, own, trunk);
     return [output, onOwn, ...(onTrunk === undefined ? [] : [onTrunk])];
   };
-  return b.composite(inputs, forward, attentionRule(tree, hasQueries));
+  return b.composite(inputs, forward, attentionRule(tree));
 }
 
 /**
@@ -92,19 +87,16 @@ function attend(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: K
  * where sum(dp p) over all keys is sum(do o) over head_dim (Dao et al., FlashAttention, arXiv 2205.14135, appendix B.2):
  * two passes over the scores. Keys of the row itself and of the trunk are two products with one sum.
  */
-const attentionRule = (tree: TreeShape, hasQueries: Value | undefined): Rule =>
+const attentionRule = (tree: TreeShape): Rule =>
   single(({ b, x: [q, ownKey, ownValue, trunkKey, trunkValue], y: [o, onOwn, onTrunk], dy }) => {
     const alpha = 1 / Math.sqrt(tree.headDim);
-    // The axis counted from the front: ONNX Runtime gets -1 of a block without rows wrong.
-    const dot = once(() => b.reduceSum(b.mul(dy, o), [o.rank - 1])); // (.., queries, 1)
-    // ONNX Runtime leaves a batch of products over 0 rows as it finds the memory; they are 0.
-    const overQueries = (x: Value) => (hasQueries === undefined ? x : b.where(hasQueries, x, 0));
+    const dot = once(() => b.reduceSum(b.mul(dy, o), [-1])); // (.., queries, 1)
     const parts = (query: Value, key: Value, value: Value, p: Value, dOut: () => Value, sum: () => Value) => {
       const ds = once(() => b.mul(p, b.sub(b.fusedMatMul(dOut(), value, { transB: true }), sum())));
       return {
         dq: () => b.fusedMatMul(ds(), key, { alpha }),
-        dk: () => overQueries(b.fusedMatMul(ds(), query, { transA: true, alpha })),
-        dv: () => overQueries(b.fusedMatMul(p, dOut(), { transA: true })),
+        dk: () => b.fusedMatMul(ds(), query, { transA: true, alpha }),
+        dv: () => b.fusedMatMul(p, dOut(), { transA: true }),
       };
     };
     const onRow = parts(q, ownKey, ownValue, onOwn, () => dy, dot);

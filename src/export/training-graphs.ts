@@ -12,7 +12,7 @@ export type TrainingGraphOptions = HeadOptions;
 /**
  * `eval_model.onnx`: the forward pass over a prefix-tree batch with its loss; one graph for every objective.
  *
- * D documents: trunks of P tokens (causal), R branches each of L tokens (causal among themselves, and seeing the trunk
+ * D documents: trunks of P >= 4 tokens (causal), R branches each of L tokens (causal among themselves, and seeing the trunk
  * below branch_trunk_lengths). Token rows are flat: all D*P trunk tokens, then all D*R*L branch tokens.
  * Inputs: the weights by name, float32; trunk_ids, trunk_positions int64 [D, P]; branch_ids, branch_positions int64
  * [D, R, L]; branch_trunk_lengths int64 [D, R]; and for N loss rows: loss_rows int64 [N], the token row whose hidden

@@ -157,6 +157,7 @@ export function openApi(table: Pointer) {
 
     // Session options
     CreateSessionOptions: status<[out: Out<Pointer>]>(10, '_Out_ void **'),
+    EnableProfiling: status<[options: Pointer, prefix: string]>(14, `void *, ${PATH}`),
     DisableMemPattern: status<[options: Pointer]>(17, 'void *'),
     SetSessionLogSeverityLevel: status<[options: Pointer, severity: number]>(22, 'void *, int'),
     SetSessionGraphOptimizationLevel: status<[options: Pointer, level: number]>(23, 'void *, int'),

@@ -40,6 +40,11 @@ export interface SessionOptions {
    * top of the memory that the first run took. False for little memory, and for shapes that seldom repeat.
    */
   memoryPattern?: boolean;
+  /**
+   * Start of the name of a file that ONNX Runtime writes when the session is disposed of: the time that each kernel took, in
+   * Chrome's trace format.
+   */
+  profilePrefix?: string;
   /** Default 'error': ONNX Runtime's warnings are for its developers. */
   logSeverity?: LogSeverity;
   /** Keep which provider each node was given to, for `Session.placement`. Always so on devices other than the CPU. */
@@ -168,6 +173,7 @@ function configure(native: Pointer, device: Device, options: SessionOptions): vo
   api.SetSessionLogSeverityLevel(native, LOG_LEVELS[options.logSeverity ?? 'error']);
   api.SetSessionGraphOptimizationLevel(native, OPTIMIZATION_LEVELS[options.optimizationLevel ?? 'all']);
   if (options.memoryPattern === false) api.DisableMemPattern(native);
+  if (options.profilePrefix !== undefined) api.EnableProfiling(native, options.profilePrefix);
   if (options.intraOpThreads !== undefined) api.SetIntraOpNumThreads(native, options.intraOpThreads);
   const recordPlacement = options.recordPlacement ?? device.kind !== 'cpu';
   const entries: Record<string, string> = { ...(recordPlacement && RECORD_PLACEMENT), ...options.configEntries };

@@ -17,7 +17,7 @@ export function openDecoder(
   build: (context: DecoderContext) => void,
   config: ModelConfig,
   weights: HostWeights,
-  flavor: OperatorFlavor = 'inference',
+  flavor: OperatorFlavor = 'fused',
 ) {
   const builder = new GraphBuilder('decoder');
   build({ builder, config, weight: inlineWeights(builder, weights), flavor });

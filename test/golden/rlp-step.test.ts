@@ -50,7 +50,7 @@ test.each(CASES)(
     const builder = new GraphBuilder('training_model');
     const { config } = checkpoint;
     buildTrainingModel({ builder, config, weight: inputWeights(builder, config), flavor });
-    using model = await TreeModel.create(serializeGraph(builder.graph, { opset: 21 }));
+    using model = await TreeModel.create(serializeGraph(builder.graph, { opset: 24 }));
     const host = await loadWeights(checkpoint);
     const owned = (value: Value): Value => {
       onTestFinished(() => value.dispose());
