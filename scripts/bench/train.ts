@@ -1,3 +1,4 @@
+import { parseArgs } from 'node:util';
 import { parameterCount } from '../../src/model-config.ts';
 import { cptDocument, type OptimizerSettings, TrainingSession } from '../../src/optim/index.ts';
 import { buildTreeBatch, type TreeBatch, type TreeDocument } from '../../src/tree-batch.ts';
@@ -6,7 +7,16 @@ import { trainingArtifacts } from '../../test/fixtures/training.ts';
 import { gemmRoofline } from './gemm-roofline.ts';
 import { layerParameters, MODEL_29M } from './shapes.ts';
 
-const ROUNDS = 5;
+/**
+ * Training steps against the GEMM roofline of the machine, and trees against flat sequences.
+ *
+ *     npx tsx scripts/bench/train.ts [--part steps,tree] [--rounds 5]
+ */
+const { values: args } = parseArgs({
+  options: { part: { type: 'string', default: 'steps,tree' }, rounds: { type: 'string', default: '5' } },
+});
+const PARTS = new Set(args.part.split(','));
+const ROUNDS = Number(args.rounds);
 const SETTINGS: OptimizerSettings = {
   learningRate: 1e-6,
   beta1: 0.9,
@@ -74,59 +84,69 @@ console.log(
   `${(parameterCount(MODEL_29M) / 1e6).toFixed(1)} M parameters, ${(layerParameters(MODEL_29M) / 1e6).toFixed(1)} M in the layers' matrices; medians of ${ROUNDS}`,
 );
 
-let longStep = 0;
-for (const [documents, length] of [
-  [4, 256],
-  [1, 1024],
-  [4, 1024],
-]) {
-  const targets = documents * (length - 1);
-  const blocks = Array.from({ length: documents }, (_, i) => cptDocument(text(length, i), targets));
-  const batch = buildTreeBatch(blocks);
-  await session.runTrainStep(batch);
-  const rounds: { time: number; share: number; roofline: number }[] = [];
-  for (let i = 0; i < ROUNDS; i++) {
-    // In turns, so that a busy machine slows both.
-    const time = await seconds(() => session.runTrainStep(batch));
-    const roofline = await gemmRoofline();
-    rounds.push({ time, roofline, share: flopsOf(batch) / 1e9 / time / roofline });
+async function steps(): Promise<void> {
+  let longStep = 0;
+  for (const [documents, length] of [
+    [4, 256],
+    [1, 1024],
+    [4, 1024],
+    [8, 1024],
+  ]) {
+    const targets = documents * (length - 1);
+    const blocks = Array.from({ length: documents }, (_, i) => cptDocument(text(length, i), targets));
+    const batch = buildTreeBatch(blocks);
+    await session.runTrainStep(batch);
+    const rounds: { time: number; share: number; roofline: number }[] = [];
+    for (let i = 0; i < ROUNDS; i++) {
+      // In turns, so that a busy machine slows both.
+      const time = await seconds(() => session.runTrainStep(batch));
+      const roofline = await gemmRoofline();
+      rounds.push({ time, roofline, share: flopsOf(batch) / 1e9 / time / roofline });
+    }
+    const { time, roofline, share } = rounds.sort((a, b) => a.share - b.share)[ROUNDS >> 1];
+    if (documents * length === 4096) longStep = time;
+    console.log(
+      `${documents} x ${length} tokens, forward and backward: ${(1000 * time).toFixed(0)} ms, ${((documents * length) / time).toFixed(0)} tokens/s, ` +
+        `${(flopsOf(batch) / 1e9 / time).toFixed(0)} GFLOP/s: ${percent(share)} of the roofline (${roofline.toFixed(0)})`,
+    );
   }
-  const { time, roofline, share } = rounds.sort((a, b) => a.share - b.share)[ROUNDS >> 1];
-  longStep = time;
+
+  const times: number[] = [];
+  for (let i = 0; i < ROUNDS; i++) times.push(await seconds(() => session.runOptimizerStep(SETTINGS)));
+  const optimizer = median(times);
   console.log(
-    `${documents} x ${length} tokens, forward and backward: ${(1000 * time).toFixed(0)} ms, ${((documents * length) / time).toFixed(0)} tokens/s, ` +
-      `${(flopsOf(batch) / 1e9 / time).toFixed(0)} GFLOP/s: ${percent(share)} of the roofline (${roofline.toFixed(0)})`,
+    `optimizer: ${(1000 * optimizer).toFixed(0)} ms, ${percent(optimizer / longStep)} of a step of 4,096 tokens`,
   );
 }
 
-const steps: number[] = [];
-for (let i = 0; i < ROUNDS; i++) steps.push(await seconds(() => session.runOptimizerStep(SETTINGS)));
-const optimizer = median(steps);
-console.log(`optimizer: ${(1000 * optimizer).toFixed(0)} ms, ${percent(optimizer / longStep)} of the step above`);
-
-const [P, G, L] = [512, 8, 64];
-for (const [name, positions] of [
-  ['at the end of the document', [509, 510, 511, 512]],
-  ['spread evenly', [128, 256, 384, 512]],
-] as const) {
-  const document = tree(P, positions, G, L);
-  const sequences = flattened(document);
-  // Four micro-batches: whole, the flat batch would need more memory than the machine has.
-  const flat = [0, 8, 16, 24].map((start) => buildTreeBatch(sequences.slice(start, start + 8)));
-  const asTree = buildTreeBatch([document]);
-  const runFlat = async () => {
-    for (const batch of flat) await session.runTrainStep(batch);
-  };
-  await session.runTrainStep(asTree);
-  await runFlat();
-  const rounds: { tree: number; flat: number }[] = [];
-  for (let i = 0; i < 3; i++) {
-    rounds.push({ tree: await seconds(() => session.runTrainStep(asTree)), flat: await seconds(runFlat) });
+async function treeAgainstFlat(): Promise<void> {
+  const [P, G, L] = [512, 8, 64];
+  for (const [name, positions] of [
+    ['at the end of the document', [509, 510, 511, 512]],
+    ['spread evenly', [128, 256, 384, 512]],
+  ] as const) {
+    const document = tree(P, positions, G, L);
+    const sequences = flattened(document);
+    // Four micro-batches: whole, the flat batch would need more memory than the machine has.
+    const flat = [0, 8, 16, 24].map((start) => buildTreeBatch(sequences.slice(start, start + 8)));
+    const asTree = buildTreeBatch([document]);
+    const runFlat = async () => {
+      for (const batch of flat) await session.runTrainStep(batch);
+    };
+    await session.runTrainStep(asTree);
+    await runFlat();
+    const rounds: { tree: number; flat: number }[] = [];
+    for (let i = 0; i < 3; i++) {
+      rounds.push({ tree: await seconds(() => session.runTrainStep(asTree)), flat: await seconds(runFlat) });
+    }
+    const { tree: treeTime, flat: flatTime } = rounds.sort((a, b) => a.flat / a.tree - b.flat / b.tree)[1];
+    console.log(
+      `P=${P} K=4 G=${G} L=${L}, positions ${name}: tree ${(1000 * treeTime).toFixed(0)} ms, flat ${(1000 * flatTime).toFixed(0)} ms: ` +
+        `${(flatTime / treeTime).toFixed(1)} times as fast`,
+    );
   }
-  const { tree: treeTime, flat: flatTime } = rounds.sort((a, b) => a.flat / a.tree - b.flat / b.tree)[1];
-  console.log(
-    `P=${P} K=4 G=${G} L=${L}, positions ${name}: tree ${(1000 * treeTime).toFixed(0)} ms, flat ${(1000 * flatTime).toFixed(0)} ms: ` +
-      `${(flatTime / treeTime).toFixed(1)} times as fast`,
-  );
 }
+
+if (PARTS.has('steps')) await steps();
+if (PARTS.has('tree')) await treeAgainstFlat();
 console.log(`resident memory at the end: ${(process.memoryUsage().rss / 1e9).toFixed(1)} GB`);
