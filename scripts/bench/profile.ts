@@ -24,11 +24,14 @@ interface Row {
 const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
 const PRODUCTS = /^(Fused)?(MatMul|Gemm)$/;
 
-/** Of a matrix product: 2 a multiply-add. sqrt(|A| |B| |Y|) of one matrix each is m n k, whichever is transposed. */
-function flopsOf(inputs: readonly (readonly number[])[], [output]: readonly (readonly number[])[]): number {
-  const batch = product(output.slice(0, -2));
+/**
+ * Of a matrix product: 2 a multiply-add. sqrt(|A| |B| |Y|) of one matrix each is m n k, whichever is transposed. Of a prepacked B
+ * the file does not know the shape: then A is [m, k].
+ */
+function flopsOf([a, b]: readonly (readonly number[])[], [output]: readonly (readonly number[])[]): number {
   const one = (shape: readonly number[]) => product(shape.slice(-2));
-  return 2 * batch * Math.sqrt(one(inputs[0]) * one(inputs[1]) * one(output));
+  const batch = product(output.slice(0, -2));
+  return 2 * (b === undefined ? product(output) * (a.at(-1) ?? 0) : batch * Math.sqrt(one(a) * one(b) * one(output)));
 }
 
 /**
@@ -37,8 +40,9 @@ function flopsOf(inputs: readonly (readonly number[])[], [output]: readonly (rea
  */
 export function printProfile(prefix: string, warmUp: number, top = 40): void {
   const folder = dirname(prefix);
-  const file = readdirSync(folder).find((name) => name.startsWith(basename(prefix)) && name.endsWith('.json'));
-  if (file === undefined) throw new Error(`ONNX Runtime wrote no profile ${prefix}*.json`);
+  const files = readdirSync(folder).filter((name) => name.startsWith(basename(prefix)) && name.endsWith('.json'));
+  console.log(files.join(' '));
+  const file = files[0];
   const events = JSON.parse(readFileSync(join(folder, file), 'utf8')) as KernelEvent[];
   const runs = events.filter(({ name }) => name === 'model_run').sort((a, b) => a.ts - b.ts);
   const counted = runs.slice(warmUp);
@@ -56,7 +60,7 @@ export function printProfile(prefix: string, warmUp: number, top = 40): void {
       (list ?? []).map((type) => Object.values(type)[0]);
     const [inputs, outputs] = [shapes(args.input_type_shape), shapes(args.output_type_shape)];
     const text = (list: readonly (readonly number[])[]) => list.map((shape) => `[${shape.join(',')}]`).join(' ');
-    const gigaflops = PRODUCTS.test(op) ? flopsOf(inputs, outputs) / 1e9 : 0;
+    const gigaflops = PRODUCTS.test(op) && inputs.length > 0 ? flopsOf(inputs, outputs) / 1e9 : 0;
     add(byShape, `${op} ${text(inputs)} -> ${text(outputs.slice(0, 2))}`, dur / 1000, gigaflops);
     add(byOperator, op, dur / 1000, gigaflops);
   }

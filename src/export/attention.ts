@@ -53,22 +53,15 @@ export function mergeHeads(b: GraphBuilder, x: Value, tree: TreeShape): Value {
 }
 
 /**
- * softmax(alpha q k^T + bias) v over own and trunk keys together.
+ * softmax(q k^T + bias) v over own and trunk keys together.
  *
- * For few queries a row, q may be [groups, K, rows, length*rep, 1, d] with own keys [groups, K, rows, 1, ownLength, d] and
- * alpha 1: each query then meets its own keys as a vector, for which the CPU need not repack the keys.
+ * For few queries a row, q may be [groups, K, rows, length*rep, 1, d] with own keys [groups, K, rows, 1, ownLength, d]: each
+ * query then meets its own keys as a vector, for which the CPU need not repack the keys.
  * @param q [groups, K, rows, length*rep, d]
  * @returns the same shape
  */
-export function treeAttention(
-  b: GraphBuilder,
-  tree: TreeShape,
-  q: Value,
-  own: Keys,
-  trunk?: Keys,
-  alpha = 1 / Math.sqrt(tree.headDim),
-): Value {
-  return treeAttentionParts(b, tree, q, own, trunk, alpha).output;
+export function treeAttention(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: Keys): Value {
+  return treeAttentionParts(b, tree, q, own, trunk).output;
 }
 
 /** treeAttention with the probabilities: onOwn [.., length*rep, ownLength], onTrunk [.., length*rep, trunkLength]. */
@@ -78,9 +71,8 @@ export function treeAttentionParts(
   q: Value,
   own: Keys,
   trunk?: Keys,
-  alpha = 1 / Math.sqrt(tree.headDim),
 ): { output: Value; onOwn: Value; onTrunk?: Value } {
-  const ownScores = b.add(b.fusedMatMul(q, own.key, { transB: true, alpha }), own.bias);
+  const ownScores = b.add(b.fusedMatMul(q, own.key, { transB: true }), own.bias);
   if (trunk === undefined) {
     const onOwn = b.softmax(ownScores);
     return { output: b.matmul(onOwn, own.value), onOwn };
@@ -92,7 +84,7 @@ export function treeAttentionParts(
   const flat = [groups, K, multiplyDims(front.slice(2))];
   const trunkLength = trunk.key.shape[2];
   const [ownLength] = own.key.shape.slice(-2);
-  const flatScores = b.fusedMatMul(b.reshape(q, [...flat, d]), trunk.key, { transB: true, alpha });
+  const flatScores = b.fusedMatMul(b.reshape(q, [...flat, d]), trunk.key, { transB: true });
   const trunkScores = b.add(b.reshape(flatScores, [...front, trunkLength]), trunk.bias);
   const probabilities = b.softmax(b.concat([trunkScores, ownScores], -1)); // (.., trunkLength + ownLength)
   if (probabilities.shape.at(-1) !== addDims([trunkLength, ownLength]))

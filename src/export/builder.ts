@@ -22,6 +22,8 @@ export class GraphBuilder {
   #dims = new Map<Dim, Value>();
   /** Stretches of nodes with a gradient rule of their own, by their last node. */
   readonly composites = new Map<Node, Composite>();
+  /** What `reshape` made, and of what. */
+  readonly #reshaped = new Map<Value, Value>();
   readonly #introducedBy = new Map<string, { value: Value; axis: number }>();
 
   constructor(name: string, graph = new Graph(name)) {
@@ -207,9 +209,8 @@ export class GraphBuilder {
     return [y, inverse];
   };
 
-  /** RoPE (halves convention) on x [B, S, heads*d] with cos and sin [B, S, d/2]. */
-  rotaryEmbedding = (x: Value, cos: Value, sin: Value, heads: number): Value =>
-    this.#one('RotaryEmbedding', [x, cos, sin], { num_heads: heads });
+  /** RoPE (halves convention) on x [B, heads, S, d] with cos and sin [B, S, d/2]. */
+  rotaryEmbedding = (x: Value, cos: Value, sin: Value): Value => this.#one('RotaryEmbedding', [x, cos, sin]);
 
   reduceSum = (x: Value, axes: readonly number[], keepdims = true): Value =>
     this.#reduce('ReduceSum', x, axes, keepdims);
@@ -356,10 +357,19 @@ export class GraphBuilder {
 
   /**
    * Reshape to static or symbolic dims. A symbol that stays on its axis, and one that no graph input introduces, cost
-   * nothing at run time (ONNX's 0 and -1).
+   * nothing at run time (ONNX's 0 and -1). Of a value that is itself reshaped, the original is: the node between is left for
+   * dropUnread.
    */
   reshape(x: Value, shape: Shape): Value {
+    const original = this.#reshaped.get(x);
+    if (original !== undefined) return this.reshape(original, shape);
     if (sameShape(x.shape, shape)) return x;
+    const result = this.#reshape(x, shape);
+    this.#reshaped.set(result, x);
+    return result;
+  }
+
+  #reshape(x: Value, shape: Shape): Value {
     const kept = shape.map((dim, axis) => typeof dim === 'string' && x.shape[axis] === dim);
     const moved = shape.flatMap((dim, axis) => (typeof dim === 'string' && !kept[axis] ? [axis] : []));
     const inferred = moved.find((axis) => !this.knows(shape[axis])) ?? moved[0];

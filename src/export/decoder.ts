@@ -24,8 +24,8 @@ export interface DecoderContext {
 }
 
 /**
- * Attention of one layer over flat token rows: q [T, H*d], k and v [T, K*d], q and k normalised and rotated.
- * Returns [T, H*d].
+ * Attention of one layer over flat token rows: q [T, H*d], k and v [T, K*d], q and k normalised and rotated, q divided by
+ * sqrt(d): scores are q k^T. Returns [T, H*d].
  */
 export type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
 
@@ -37,20 +37,22 @@ export type Attend = (layer: number, q: Value, k: Value, v: Value) => Value;
  */
 export function decoderBody(context: DecoderContext, ids: Value, positions: Value, attend: Attend): Value {
   const { builder: b, config, weight } = context;
-  const rotate = rotation(context, positions);
+  const angles = rotaryAngles(context, positions);
+  const rotateKeys = rotation(context, angles);
+  const rotateQueries = rotation(context, angles, 1 / Math.sqrt(config.headDim));
   const applyLayer = (layer: number, input: Value): Value => {
     const prefix = `model.layers.${layer}`;
     const h = rmsNorm(context, input, `${prefix}.input_layernorm.weight`);
     const heads = (projection: string, count: number) => {
       const y = linear(context, h, `${prefix}.self_attn.${projection}_proj`, config.attentionBias);
-      return b.reshape(y, [y.shape[0], count, config.headDim]);
+      return b.reshape(y, [y.shape[0], count, 1, config.headDim]);
     };
-    const normed = (projection: 'q' | 'k', count: number) => {
+    const normed = (projection: 'q' | 'k', count: number, rotate: (x: Value) => Value) => {
       const y = rmsNorm(context, heads(projection, count), `${prefix}.self_attn.${projection}_norm.weight`);
       return b.reshape(rotate(y), [ids.shape[0], count * config.headDim]);
     };
-    const q = normed('q', config.numHeads);
-    const k = normed('k', config.numKvHeads);
+    const q = normed('q', config.numHeads, rotateQueries);
+    const k = normed('k', config.numKvHeads, rotateKeys);
     const v = linear(context, h, `${prefix}.self_attn.v_proj`, config.attentionBias);
     const attended = attend(layer, q, k, v);
     const x = b.add(input, linear(context, attended, `${prefix}.self_attn.o_proj`, config.attentionBias));
@@ -108,25 +110,35 @@ function rmsNorm({ builder: b, weight, config, flavor }: DecoderContext, x: Valu
   return b.mul(normed, weight(name));
 }
 
-/** RoPE (halves convention) at int64 positions [T], as a function on float32 [T, heads, d]. */
-function rotation({ builder: b, config, flavor }: DecoderContext, positions: Value): (x: Value) => Value {
-  const { headDim } = config;
-  const half = headDim / 2;
+interface Angles {
+  cos: Value;
+  sin: Value;
+}
+
+/** cos and sin [T, 1, d/2] of RoPE at int64 positions [T]. */
+function rotaryAngles({ builder: b, config }: DecoderContext, positions: Value): Angles {
+  const half = config.headDim / 2;
   // Frequencies are rounded to float32 before they meet a position, as PyTorch does.
-  const frequencies = Array.from({ length: half }, (_, i) => Math.fround(config.ropeTheta ** (-(2 * i) / headDim)));
+  const frequencies = Array.from({ length: half }, (_, i) =>
+    Math.fround(config.ropeTheta ** (-(2 * i) / config.headDim)),
+  );
   const angles = b.mul(
     b.unsqueeze(b.cast(positions, 'float32'), [1, 2]), // (T, 1, 1)
     b.constant('float32', frequencies, [1, 1, half]),
   );
-  const [cos, sin] = [b.cos(angles), b.sin(angles)]; // (T, 1, d/2)
-  if (flavor === 'fused') {
-    return (x) => {
-      const [tokens, heads] = [x.shape[0], Number(x.shape[1])];
-      return b.rotaryEmbedding(b.reshape(x, [tokens, 1, heads * headDim]), cos, sin, heads);
-    };
-  }
+  return { cos: b.cos(angles), sin: b.sin(angles) };
+}
+
+/** RoPE (halves convention), times `scale`, as a function on float32 [T, heads, 1, d]. */
+function rotation({ builder: b, config, flavor }: DecoderContext, angles: Angles, scale = 1): (x: Value) => Value {
+  const scaled = (x: Value) => (scale === 1 ? x : b.mul(x, scale));
+  const [cos, sin] = [scaled(angles.cos), scaled(angles.sin)];
+  if (flavor === 'fused') return (x) => b.rotaryEmbedding(x, cos, sin);
+
   // The sign of rotate-half(x) = [-x2, x1] is folded into the sine.
-  const [cosines, signedSines] = [b.concat([cos, cos], -1), b.concat([b.neg(sin), sin], -1)];
+  const table = (first: Value, second: Value) => b.unsqueeze(b.concat([first, second], -1), [1]); // (T, 1, 1, d)
+  const [cosines, signedSines] = [table(cos, cos), table(b.neg(sin), sin)];
+  const half = config.headDim / 2;
   return (x) => {
     const [x1, x2] = b.split(x, [half, half], -1);
     return b.add(b.mul(x, cosines), b.mul(b.concat([x2, x1], -1), signedSines));

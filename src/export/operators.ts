@@ -309,7 +309,7 @@ export const OPERATORS = {
       });
     },
   },
-  /** RoPE, halves convention, on x [B, S, heads*d] with cos and sin [B, S, d/2]: opset 23. */
+  /** RoPE, halves convention, on x [B, heads, S, d] with cos and sin [B, S, d/2]: opset 23. */
   RotaryEmbedding: {
     infer: ([x, cos, sin]) => {
       demandSameDtype([x, cos, sin]);

@@ -1,6 +1,7 @@
 import { maskBias, mergeHeads, repeatQueries, splitHeads, type TreeShape } from './attention.ts';
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
 import type { Value } from './ir.ts';
+import { dropUnread } from './unread.ts';
 
 /** Default-domain operator set of model.onnx: old enough for onnxruntime-web and the tools around transformers.js. */
 export const PORTABLE_OPSET = 21;
@@ -38,7 +39,7 @@ export function buildPortableModel(context: DecoderContext): void {
       b.output(`present.${layer}.${kind}`, cache);
       return b.unsqueeze(cache, [2]);
     };
-    const queries = b.mul(splitHeads(b, q, tree), 1 / Math.sqrt(headDim)); // (batch, K, 1, sequence*rep, d)
+    const queries = splitHeads(b, q, tree); // (batch, K, 1, sequence*rep, d)
     const scores = b.matmul(queries, b.transpose(grow('key', k), [0, 1, 2, 4, 3]));
     const attended = b.matmul(b.softmax(b.add(scores, bias)), grow('value', v));
     return mergeHeads(b, attended, tree);
@@ -46,4 +47,5 @@ export function buildPortableModel(context: DecoderContext): void {
   const flat = (x: Value) => b.reshape(x, ['batch*sequence']);
   const hidden = decoderBody(context, flat(ids), flat(positions), attend);
   b.output('logits', b.reshape(lmHead(context, hidden), ['batch', 'sequence', config.vocabSize]));
+  dropUnread(b.graph);
 }

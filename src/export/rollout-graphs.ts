@@ -110,9 +110,9 @@ export function buildStep(context: DecoderContext): void {
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
     const prefix: Keys = { ...trunk[layer], bias: trunkBias };
-    const slots = b.gather(headRows(b.mul(q, 1 / Math.sqrt(headDim)), rep * headDim), slotHeads); // (D, K, S, m, rep*d)
+    const slots = b.gather(headRows(q, rep * headDim), slotHeads); // (D, K, S, m, rep*d)
     const queries = b.reshape(slots, ['D', numKvHeads, 'S', multiplyDims(['m', rep]), 1, headDim]);
-    const attended = treeAttention(b, tree, queries, own, prefix, 1);
+    const attended = treeAttention(b, tree, queries, own, prefix);
     const rows = b.gather(headRows(attended, rep * headDim), rowHeads); // (R*m, K, rep*d)
     return b.reshape(rows, ['R*m', numHeads * headDim]);
   };
@@ -135,6 +135,7 @@ export function buildStep(context: DecoderContext): void {
   b.output('sampled_log_probs', logProbs(sampled.tokens));
   b.output('sampling_log_probs', sampled.logProbs);
   b.output('target_log_probs', logProbs(targets));
+  dropUnread(b.graph);
 }
 
 function cacheInputs({ builder: b, config }: DecoderContext, name: string, shape: readonly (number | string)[]) {

@@ -82,20 +82,19 @@ function attend(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk?: K
 }
 
 /**
- * o = p v, p = softmax(s), s = alpha q k^T + bias:
- *   dv = p^T do     ds = p (do v^T - sum(do o))     dq = alpha ds k     dk = alpha ds^T q
+ * o = p v, p = softmax(s), s = q k^T + bias:
+ *   dv = p^T do     ds = p (do v^T - sum(do o))     dq = ds k     dk = ds^T q
  * where sum(dp p) over all keys is sum(do o) over head_dim (Dao et al., FlashAttention, arXiv 2205.14135, appendix B.2):
  * two passes over the scores. Keys of the row itself and of the trunk are two products with one sum.
  */
 const attentionRule = (tree: TreeShape): Rule =>
   single(({ b, x: [q, ownKey, ownValue, trunkKey, trunkValue], y: [o, onOwn, onTrunk], dy }) => {
-    const alpha = 1 / Math.sqrt(tree.headDim);
     const dot = once(() => b.reduceSum(b.mul(dy, o), [-1])); // (.., queries, 1)
     const parts = (query: Value, key: Value, value: Value, p: Value, dOut: () => Value, sum: () => Value) => {
       const ds = once(() => b.mul(p, b.sub(b.fusedMatMul(dOut(), value, { transB: true }), sum())));
       return {
-        dq: () => b.fusedMatMul(ds(), key, { alpha }),
-        dk: () => b.fusedMatMul(ds(), query, { transA: true, alpha }),
+        dq: () => b.matmul(ds(), key),
+        dk: () => b.fusedMatMul(ds(), query, { transA: true }),
         dv: () => b.fusedMatMul(p, dOut(), { transA: true }),
       };
     };

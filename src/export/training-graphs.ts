@@ -5,6 +5,7 @@ import { gradients } from './gradient.ts';
 import type { Value } from './ir.ts';
 import { differentiatedHead, type HeadOptions, type LossHead, lossHead } from './loss-head.ts';
 import { treeBatchAttention } from './training-attention.ts';
+import { dropUnread } from './unread.ts';
 
 /** How the training and the evaluation graph trade time for memory. */
 export type TrainingGraphOptions = HeadOptions;
@@ -21,6 +22,7 @@ export type TrainingGraphOptions = HeadOptions;
  */
 export function buildEvalModel(context: DecoderContext, options: TrainingGraphOptions = {}): void {
   declareOutputs(context, lossHead(context, treeForward(context), options));
+  dropUnread(context.builder.graph);
 }
 
 /**
@@ -42,6 +44,7 @@ export function buildTrainingModel(context: DecoderContext, options: TrainingGra
   names.forEach((name, i) => {
     b.output(`${name}.grad.out`, grads[i]);
   });
+  dropUnread(b.graph);
   runResultsEarly(b.graph);
 }
 
