@@ -44,7 +44,7 @@ export interface OpenModel {
 /**
  * The graphs are built here from config.json and the headers of the weights, also where an export has left some: those
  * point at bytes of the weights by offset, and other weights may have come there since.
- * @param options of the training graphs and the rollout graphs under training; `dtype` of all rollout graphs
+ * @param options of the training graphs and the rollout graphs under training; `dtype` and `truncation` of all rollout graphs
  * @throws UserError when the folder is no checkpoint that can be used
  */
 export async function openModel(directory: string, options: GraphOptions = {}): Promise<OpenModel> {
@@ -69,8 +69,8 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
       return hash.digest('hex');
     },
     get rolloutGraphs() {
-      const { dtype = 'float32' } = options;
-      return { prefill: graph('prefill', { dtype }), step: graph('step', { dtype }), ...limits };
+      const { dtype = 'float32', truncation = true } = options;
+      return { prefill: graph('prefill', { dtype }), step: graph('step', { dtype, truncation }), ...limits };
     },
     get trainingRolloutGraphs() {
       return { ...trainingRolloutGraphs(config, options), ...limits };

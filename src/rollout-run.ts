@@ -8,7 +8,7 @@ import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
 import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
-import { type DocumentRollouts, RolloutEngine } from './rollout/index.ts';
+import { type DocumentRollouts, RolloutEngine, truncates } from './rollout/index.ts';
 import { transfers } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
 import { payThoughts, toRecords } from './thinking.ts';
@@ -52,7 +52,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const options = sessionOptionsOf(config, hooks);
   const before = transfers();
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
-  const model = await openModel(config.model, { dtype: config.dtype });
+  const model = await openModel(config.model, { dtype: config.dtype, truncation: truncates(config) });
   const data = await ThoughtData.open(model, config);
   const baselineModel =
     config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype: config.dtype });

@@ -48,9 +48,11 @@ async function openSampling(vocabulary: number) {
   const logProbs = logProbsOf(b, logits, likeliest);
   const sampled = sampleTokens(b, logits, likeliest, uniforms, {
     temperature: b.input('temperature', 'float32', []),
-    topK: b.input('top_k', 'int64', []),
-    topP: b.input('top_p', 'float32', []),
-    minP: b.input('min_p', 'float32', []),
+    truncation: {
+      topK: b.input('top_k', 'int64', []),
+      topP: b.input('top_p', 'float32', []),
+      minP: b.input('min_p', 'float32', []),
+    },
   });
   b.output('sampled_ids', sampled.tokens);
   b.output('sampled_log_probs', logProbs(sampled.tokens));

@@ -9,7 +9,7 @@ import type { DecoderContext, OperatorFlavor } from './decoder.ts';
 import type { Graph } from './ir.ts';
 import { buildOptimizer } from './optimizer-graph.ts';
 import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
-import { buildPrefill, buildStep } from './rollout-graphs.ts';
+import { buildPrefill, buildStep, type StepGraphOptions } from './rollout-graphs.ts';
 import type { TensorLocation } from './safetensors.ts';
 import { serializeGraph } from './serialize.ts';
 import { buildEvalModel, buildTrainingModel, type TrainingGraphOptions } from './training-graphs.ts';
@@ -40,6 +40,8 @@ export interface GraphOptions {
   dtype?: ComputeDType;
   /** Rollout graphs that take their weights as inputs, to be read where the optimizer updates them. */
   weightsAsInputs?: boolean;
+  /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
+  truncation?: boolean;
 }
 
 /** float16 holds no gradient below 6e-8. */
@@ -48,7 +50,7 @@ const isLossScaled = (dtype: ComputeDType): boolean => dtype === 'float16';
 type Locate = (name: string) => WeightLocation;
 
 interface Recipe {
-  build: (context: DecoderContext, options: TrainingGraphOptions) => void;
+  build: (context: DecoderContext, options: TrainingGraphOptions & StepGraphOptions) => void;
   flavor: OperatorFlavor;
   weights: 'external' | 'inputs';
   opset: number;
@@ -81,7 +83,7 @@ export function buildArtifactGraph(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora, recompute = false, dtype = 'float32', weightsAsInputs = false }: GraphOptions = {},
+  { lora, recompute = false, dtype = 'float32', weightsAsInputs = false, truncation = true }: GraphOptions = {},
 ): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
@@ -100,7 +102,7 @@ export function buildArtifactGraph(
       recompute: recompute && name === 'trainingModel',
       ...(lora !== undefined && { lora }),
     },
-    { scaledLoss: isLossScaled(dtype) },
+    { scaledLoss: isLossScaled(dtype), truncation },
   );
   if (dtype !== 'float32') autocast(builder.graph, dtype);
   return { graph: builder.graph, opset };

@@ -47,6 +47,12 @@ export function buildPrefill(context: DecoderContext): void {
   dropUnread(b.graph);
 }
 
+/** What the step graph can do. */
+export interface StepGraphOptions {
+  /** Cut the tokens that are drawn from by top-k, top-p and min-p; default true. */
+  truncation?: boolean;
+}
+
 /**
  * `rollout_step.onnx`: m >= 1 tokens for each of R live rows, then sampling and scoring on chosen tokens.
  *
@@ -59,11 +65,11 @@ export function buildPrefill(context: DecoderContext): void {
  * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
  * For N >= 1 chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
  * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and for all of them temperature float32 [], 0 for greedy;
- * top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see sampleTokens and Truncation).
+ * with `truncation` top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see Truncation).
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
-export function buildStep(context: DecoderContext): void {
+export function buildStep(context: DecoderContext, { truncation = true }: StepGraphOptions = {}): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
   const rep = numHeads / numKvHeads;
@@ -123,9 +129,13 @@ export function buildStep(context: DecoderContext): void {
   const uniforms = b.input('uniforms', 'float32', ['N']);
   const sampling = {
     temperature: b.input('temperature', 'float32', []),
-    topK: b.input('top_k', 'int64', []),
-    topP: b.input('top_p', 'float32', []),
-    minP: b.input('min_p', 'float32', []),
+    ...(truncation && {
+      truncation: {
+        topK: b.input('top_k', 'int64', []),
+        topP: b.input('top_p', 'float32', []),
+        minP: b.input('min_p', 'float32', []),
+      },
+    }),
   };
   const logits = lmHead(context, b.gather(hidden, chosen)); // (N, V)
   const likeliest = likeliestTokens(b, logits);

@@ -3,9 +3,11 @@ import type { Value } from './ir.ts';
 import { Truncation, type TruncationInputs } from './truncation.ts';
 
 /** How tokens are drawn; scalars of a run. */
-export interface SamplingInputs extends TruncationInputs {
+export interface SamplingInputs {
   /** float32 []: of the softmax; 0 takes the likeliest token. */
   temperature: Value;
+  /** Left out: all tokens may be drawn. */
+  truncation?: TruncationInputs;
 }
 
 /**
@@ -31,16 +33,15 @@ export function sampleTokens(
   const blocks = new Blocks(b, logits);
   const scaled = b.div(logits, b.where(greedy, b.scalar('float32', 1), inputs.temperature));
   const probabilities = b.softmax(scaled); // (N, V)
-  const most = b.gatherElements(probabilities, likeliest, 1); // (N, 1)
-  const truncation = new Truncation(b, probabilities, most, inputs, b.not(greedy));
+  const masses = truncatedMasses(b, probabilities, likeliest, inputs.truncation, b.not(greedy));
 
-  const blockMass = truncation.masses(probabilities, (masses) => b.reduceSum(blocks.split(masses), [2], false)); // (N, blocks)
+  const blockMass = masses(probabilities, (table) => b.reduceSum(blocks.split(table), [2], false)); // (N, blocks)
   const cumulative = b.cumsum(blockMass, 1);
   const total = b.slice(cumulative, 1, blocks.count - 1, blocks.count); // (N, 1)
   const threshold = b.mul(b.unsqueeze(uniforms, [1]), total); // (N, 1): a rounded total moves no mass to nowhere
   const chosen = firstAbove(b, cumulative, blockMass, threshold); // (N, 1)
 
-  const inside = truncation.masses(blocks.pick(probabilities, chosen)); // (N, block)
+  const inside = masses(blocks.pick(probabilities, chosen)); // (N, block)
   const before = b.sub(b.gatherElements(cumulative, chosen, 1), b.gatherElements(blockMass, chosen, 1));
   const offset = firstAbove(b, b.add(b.cumsum(inside, 1), before), inside, threshold);
 
@@ -50,6 +51,21 @@ export function sampleTokens(
     tokens: b.squeeze(tokens, [1]),
     logProbs: b.squeeze(b.where(greedy, b.scalar('float32', 0), logProbs), [1]),
   };
+}
+
+type Masses = Truncation['masses'];
+
+/** Truncation.masses, or the probabilities as they are. */
+function truncatedMasses(
+  b: GraphBuilder,
+  probabilities: Value,
+  likeliest: Value,
+  inputs: TruncationInputs | undefined,
+  enabled: Value,
+): Masses {
+  if (inputs === undefined) return (table, reduce = (masses) => masses) => reduce(table);
+  const truncation = new Truncation(b, probabilities, b.gatherElements(probabilities, likeliest, 1), inputs, enabled);
+  return (table, reduce) => truncation.masses(table, reduce);
 }
 
 /** Index [N, 1] of the largest logit of each row, the first of equals. */

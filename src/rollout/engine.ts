@@ -5,7 +5,7 @@ import { Lane, type LiveRow } from './lane.ts';
 import { Lookahead } from './lookahead.ts';
 import { RolloutBuffers } from './rollout-buffers.ts';
 import { type RolloutGraphs, RolloutModel, type RolloutModelOptions } from './rollout-model.ts';
-import { assertSampling, type Sampling } from './sampling.ts';
+import { assertSampling, type Sampling, truncates } from './sampling.ts';
 
 /**
  * A document and the positions (token indices t >= 1, t + horizon <= tokens, in a completion t <= tokens) before which to
@@ -246,9 +246,9 @@ async function stepRows(buffers: RolloutBuffers, live: readonly LiveRow[]): Prom
   });
 }
 
-type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions'>;
+type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions' | 'truncates'>;
 
-function assertOptions(options: RolloutOptions, { vocabSize }: Limits): void {
+function assertOptions(options: RolloutOptions, { vocabSize, truncates: canTruncate }: Limits): void {
   const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk } = options;
   const counts = {
     ...{ groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk },
@@ -269,6 +269,11 @@ function assertOptions(options: RolloutOptions, { vocabSize }: Limits): void {
     }
   }
   assertSampling(options);
+  if (truncates(options) && !canTruncate) {
+    throw new UserError(
+      'rollout options topK, topP and minP need a step graph that cuts tokens: this one was built with truncation: false',
+    );
+  }
 }
 
 const isToken = (id: number, vocabSize: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;

@@ -15,4 +15,4 @@ export {
 } from './engine.ts';
 export { RolloutBuffers } from './rollout-buffers.ts';
 export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
-export type { Sampling } from './sampling.ts';
+export { type Sampling, truncates } from './sampling.ts';

@@ -97,9 +97,11 @@ export class RolloutBuffers implements Disposable {
     const scalar = (name: string, dtype: DType, value: number) =>
       this.#shared.set(name, this.#own(Value.from(dtype, [], [value])));
     scalar('temperature', 'float32', temperature);
-    scalar('top_k', 'int64', topK);
-    scalar('top_p', 'float32', topP);
-    scalar('min_p', 'float32', minP);
+    if (model.truncates) {
+      scalar('top_k', 'int64', topK);
+      scalar('top_p', 'float32', topP);
+      scalar('min_p', 'float32', minP);
+    }
     for (const [name, value] of this.#shared) this.#step.input(name, value);
   }
 

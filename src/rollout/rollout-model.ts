@@ -40,6 +40,8 @@ export class RolloutModel implements Disposable {
   readonly headDim: number;
   readonly vocabSize: number;
   readonly maxPositions: number;
+  /** Tokens can be cut by top-k, top-p and min-p. */
+  readonly truncates: boolean;
 
   /** Of graphs that take their weights as inputs. */
   readonly #weights: ReadonlyMap<string, Value>;
@@ -60,15 +62,8 @@ export class RolloutModel implements Disposable {
     this.step = step;
     this.device = device;
     assertGraph('prefill', prefill, ['input_ids', 'position_ids', 'write_index', 'trunk.0.key']);
-    assertGraph('step', step, [
-      'input_ids',
-      'row_slots',
-      'slot_rows',
-      'uniforms',
-      'top_k',
-      'trunk.0.key',
-      'branch.0.key',
-    ]);
+    assertGraph('step', step, ['input_ids', 'row_slots', 'slot_rows', 'uniforms', 'trunk.0.key', 'branch.0.key']);
+    this.truncates = step.inputs.some(({ name }) => name === 'top_k');
     this.numLayers = layersOf(step);
     const cache = step.inputs.find(({ name }) => name === 'trunk.0.key');
     const [, heads, , width] = cache?.dims ?? [];

@@ -15,6 +15,10 @@ export interface Sampling {
   minP?: number;
 }
 
+/** Whether tokens are cut at all. */
+export const truncates = ({ topK = 0, topP = 1, minP = 0 }: Omit<Sampling, 'temperature'>): boolean =>
+  topK > 0 || topP < 1 || minP > 0;
+
 /** Throws UserError where a setting is out of its bounds. */
 export function assertSampling({ temperature, topK = 0, topP = 1, minP = 0 }: Sampling): void {
   const demand = (holds: boolean, name: string, value: number, expected: string) => {

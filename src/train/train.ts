@@ -6,6 +6,7 @@ import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
+import { truncates } from '../rollout/index.ts';
 import {
   checkIdle,
   checkNewRun,
@@ -70,7 +71,12 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   await (config.resume ? checkIdle(config.run) : checkNewRun(config.run));
   const sessionOptions = sessionOptionsOf(config, hooks);
   const lora = loraOf(config);
-  const model = await openModel(config.model, { lora, recompute: config.recompute, dtype: config.dtype });
+  const model = await openModel(config.model, {
+    lora,
+    recompute: config.recompute,
+    dtype: config.dtype,
+    truncation: truncates(config),
+  });
   const plan = sessionOptions.device?.kind === 'cpu' ? checkMemory(model.config, config, availableMemory()) : undefined;
   const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
     config,

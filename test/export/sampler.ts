@@ -28,16 +28,20 @@ export type Sampler = (
  * Draws once for every uniform, all from one row of logits [V]; or, with `rowOf`, each from its own row of several
  * [rows * V]. The rows are one batch of the graph.
  */
-export async function openSampler(vocabulary: number): Promise<Sampler> {
+export async function openSampler(vocabulary: number, truncation = true): Promise<Sampler> {
   const b = new GraphBuilder('sampling');
   const rows = b.input('logits', 'float32', ['rows', vocabulary]);
   const logits = b.gather(rows, b.input('row_of', 'int64', ['N']));
   const uniforms = b.input('uniforms', 'float32', ['N']);
   const inputs = {
     temperature: b.input('temperature', 'float32', []),
-    topK: b.input('top_k', 'int64', []),
-    topP: b.input('top_p', 'float32', []),
-    minP: b.input('min_p', 'float32', []),
+    ...(truncation && {
+      truncation: {
+        topK: b.input('top_k', 'int64', []),
+        topP: b.input('top_p', 'float32', []),
+        minP: b.input('min_p', 'float32', []),
+      },
+    }),
   };
   const likeliest = likeliestTokens(b, logits);
   const { tokens, logProbs } = sampleTokens(b, logits, likeliest, uniforms, inputs);
@@ -51,9 +55,7 @@ export async function openSampler(vocabulary: number): Promise<Sampler> {
       row_of: int64([us.length], [...rowOf]),
       uniforms: float32([us.length], us.map(Math.fround)),
       temperature: float32([], [temperature]),
-      top_k: int64([], [topK]),
-      top_p: float32([], [topP]),
-      min_p: float32([], [minP]),
+      ...(truncation && { top_k: int64([], [topK]), top_p: float32([], [topP]), min_p: float32([], [minP]) }),
     });
     return { tokens: result.tokens, samplingLogProbs: result.sampling_log_probs, logProbs: result.log_probs };
   };

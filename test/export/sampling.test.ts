@@ -4,8 +4,11 @@ import { chiSquareDeviate, softmax } from '../fixtures/distribution.ts';
 import { evenly, expectInverseCdf, LAST, openSampler, randomLogits } from './sampler.ts';
 
 // A prime, whose only block is the whole; a few blocks; 64 blocks of 64.
-describe.each([1, 2, 101, 264, 4096])('a vocabulary of %i', (vocabulary) => {
-  const sampler = openSampler(vocabulary);
+const KINDS = [1, 2, 101, 264, 4096].flatMap((vocabulary) =>
+  [true, false].map((truncation) => [vocabulary, truncation] as const),
+);
+describe.each(KINDS)('a vocabulary of %i, truncation in the graph: %s', (vocabulary, truncation) => {
+  const sampler = openSampler(vocabulary, truncation);
 
   it.each([1, 0.7, 3])('inverts the CDF of the softmax at temperature %d', async (temperature) => {
     const logits = randomLogits(vocabulary, 4);

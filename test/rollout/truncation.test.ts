@@ -70,3 +70,10 @@ test.each([
 ])('%j is refused', async (change, message) => {
   await expect(thoughtsOf(change)).rejects.toThrow(message);
 });
+
+test('a graph without truncation writes the same thoughts, and refuses to cut', async () => {
+  using plain = await RolloutEngine.create(rolloutGraphs(TINY_MODEL, WEIGHTS, { truncation: false }));
+  const thoughts = async (from: RolloutEngine) => allThoughts(await collect(from, [DOCUMENT], OPTIONS));
+  expect(await thoughts(plain)).toEqual(await thoughts(engine));
+  await expect(collect(plain, [DOCUMENT], { ...OPTIONS, topP: 0.9 })).rejects.toThrow('built with truncation: false');
+});
