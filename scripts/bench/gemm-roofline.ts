@@ -37,6 +37,72 @@ export async function ownProductsMs(
   return ((await ms(layers)) * config.numLayers) / sampled + headMs;
 }
 
+/** A step's attention: documents, rows of each, tokens of trunk and branch. */
+export interface AttentionShape {
+  documents: number;
+  rowsPerDocument: number;
+  trunk: number;
+  branch: number;
+}
+
+/**
+ * Milliseconds of nothing but the products of a decoding step's attention, each layer with caches of its own: queries with
+ * keys and probabilities with values, on the trunk all rows of a document together, on the branches each row alone.
+ */
+export async function attentionProductsMs(config: ModelConfig, shape: AttentionShape): Promise<number> {
+  const { numHeads, numKvHeads: K, headDim: d } = config;
+  const { documents: D, rowsPerDocument: S, trunk: P, branch: L } = shape;
+  const rep = numHeads / K;
+  const layers = Math.min(config.numLayers, 2 * SAMPLED_LAYERS);
+  const b = new GraphBuilder('attention products');
+  const dims: Record<string, readonly number[]> = {
+    trunkQueries: [D, K, S * rep, d],
+    trunkWeights: [D, K, S * rep, P],
+    branchQueries: [D, K, S, rep, 1, d],
+    branchWeights: [D, K, S, rep, 1, L],
+  };
+  const input = (name: string, of: readonly number[]) => {
+    dims[name] = of;
+    return b.input(name, 'float32', of);
+  };
+  const q = b.input('trunkQueries', 'float32', dims.trunkQueries);
+  const p = b.input('trunkWeights', 'float32', dims.trunkWeights);
+  const ownQ = b.input('branchQueries', 'float32', dims.branchQueries);
+  const ownP = b.input('branchWeights', 'float32', dims.branchWeights);
+  const outputs: Record<string, readonly number[]> = {};
+  const output = (name: string, value: Parameters<GraphBuilder['output']>[1]) => {
+    outputs[name] = value.shape.map(Number);
+    b.output(name, value);
+  };
+  for (let layer = 0; layer < layers; layer++) {
+    const [key, value] = ['key', 'value'].map((kind) => input(`trunk.${layer}.${kind}`, [D, K, P, d]));
+    const [ownKey, ownValue] = ['key', 'value'].map((kind) => input(`branch.${layer}.${kind}`, [D, K, S, 1, L, d]));
+    output(`${layer}.0`, b.fusedMatMul(q, key, { transB: true }));
+    output(`${layer}.1`, b.matmul(p, value));
+    output(`${layer}.2`, b.fusedMatMul(ownQ, ownKey, { transB: true }));
+    output(`${layer}.3`, b.matmul(ownP, ownValue));
+  }
+  using session = await Session.create(serializeGraph(b.graph, { opset: 21 }));
+  const binding = session.bind();
+  const owned: Value[] = [];
+  const filled = (of: readonly number[]) => {
+    const value = Value.from('float32', of, new Float32Array(of.reduce((x, y) => x * y, 1)).fill(0.5));
+    owned.push(value);
+    return value;
+  };
+  for (const [name, of] of Object.entries(dims)) binding.input(name, filled(of));
+  for (const [name, of] of Object.entries(outputs)) binding.output(name, filled(of));
+  binding.runSync();
+  const times = Array.from({ length: 9 }, () => {
+    const start = performance.now();
+    binding.runSync();
+    return performance.now() - start;
+  });
+  binding.dispose();
+  for (const value of owned) value.dispose();
+  return (times.sort((x, y) => x - y)[4] * config.numLayers) / layers;
+}
+
 type Matrix = readonly [out: number, width: number];
 
 const matrixShapes = (config: ModelConfig, names: RegExp): Matrix[] =>

@@ -35,14 +35,14 @@ function flopsOf([a, b]: readonly (readonly number[])[], [output]: readonly (rea
 }
 
 /**
- * What the kernels of a session took, from the file that SessionOptions.profilePrefix made: per operator, and per operator and
- * shapes. The first `warmUp` runs do not count. Kernels in the body of a Loop count, the Loop itself does not.
+ * What the kernels of a session took, from the file that SessionOptions.profilePrefix made, of several sessions the one made
+ * first: per operator, and per operator and shapes. The first `warmUp` runs do not count. Kernels in the body of a Loop count, the Loop itself does not.
  */
 export function printProfile(prefix: string, warmUp: number, top = 40): void {
   const folder = dirname(prefix);
   const files = readdirSync(folder).filter((name) => name.startsWith(basename(prefix)) && name.endsWith('.json'));
-  console.log(files.join(' '));
-  const file = files[0];
+  const [file] = files.sort();
+  if (file === undefined) throw new Error(`ONNX Runtime wrote no profile ${prefix}*.json`);
   const events = JSON.parse(readFileSync(join(folder, file), 'utf8')) as KernelEvent[];
   const runs = events.filter(({ name }) => name === 'model_run').sort((a, b) => a.ts - b.ts);
   const counted = runs.slice(warmUp);

@@ -8,7 +8,7 @@ import { noThinkLogProbs } from '../../src/reward/index.ts';
 import { type RolloutDocument, RolloutEngine, type RolloutOptions } from '../../src/rollout/index.ts';
 import { Value } from '../../src/runtime/index.ts';
 import { TreeModel } from '../../src/tree-model.ts';
-import { gemmRoofline, ownProductsMs, ROOFLINE_ROWS } from './gemm-roofline.ts';
+import { attentionProductsMs, gemmRoofline, ownProductsMs, ROOFLINE_ROWS } from './gemm-roofline.ts';
 import { writeRandomCheckpoint } from './random-checkpoint.ts';
 import { MODEL_29M, MODEL_600M } from './shapes.ts';
 import { openPeer, type Peer } from './transformers-js.ts';
@@ -95,11 +95,13 @@ async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number,
   const flop = 2 * parameterCount(config) * rows;
   const peerRuns = peer !== undefined && rows * prefix <= PEER_TOKENS;
   await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
-  const rounds: Record<'rate' | 'step' | 'products' | 'roofline' | 'gigaflops' | 'own' | 'theirs' | 'ratio', number>[] =
-    [];
+  type Figure = 'rate' | 'step' | 'weights' | 'attention' | 'roofline' | 'gigaflops' | 'theirs' | 'ratio';
+  const rounds: Record<Figure, number>[] = [];
+  const attended = { documents: count, rowsPerDocument: group, trunk: prefix, branch: NEW_TOKENS + 2 };
   for (let i = 0; i < ROUNDS; i++) {
     const long = await think(engine, documents, options);
-    const products = await ownProductsMs(config, rows);
+    const weights = await ownProductsMs(config, rows);
+    const attention = await attentionProductsMs(config, attended);
     const short = await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
     const step = (long.ms - short.ms) / (long.steps - short.steps);
     const roofline = await gemmRoofline();
@@ -107,12 +109,14 @@ async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number,
     const prompts = Array.from({ length: rows }, (_, row) => prompt(Math.floor(row / group), prefix));
     const theirs = peerRuns ? (1000 * rows * NEW_TOKENS) / (await peer.generate(prompts, NEW_TOKENS)) : 0;
     const gigaflops = flop / 1e6 / step;
-    rounds.push({ rate, step, products, roofline, gigaflops, own: products / step, theirs, ratio: rate / theirs });
+    rounds.push({ rate, step, weights, attention, roofline, gigaflops, theirs, ratio: rate / theirs });
   }
   const of = (key: keyof (typeof rounds)[number]) => median(rounds.map((round) => round[key]));
   console.log(
     `${rows} rows (${count} x ${group}), prefix ${prefix}: ${of('rate').toFixed(0)} tokens/s with prefill and scoring; ` +
-      `a step ${of('step').toFixed(1)} ms, its matrix products alone ${of('products').toFixed(1)} ms: ${percent(of('own'))}; ` +
+      `a step ${of('step').toFixed(1)} ms; products with its weights alone ${of('weights').toFixed(1)} ms: ` +
+      `${percent(median(rounds.map((r) => r.weights / r.step)))}, with those of attention (${of('attention').toFixed(1)} ms) ` +
+      `${percent(median(rounds.map((r) => (r.weights + r.attention) / r.step)))}; ` +
       `${of('gigaflops').toFixed(0)} GFLOP/s, ${percent(median(rounds.map((r) => r.gigaflops / r.roofline)))} of a product at ${ROOFLINE_ROWS} rows` +
       (peerRuns ? `; transformers.js ${of('theirs').toFixed(0)} tokens/s, not scored: ${of('ratio').toFixed(1)}x` : ''),
   );
