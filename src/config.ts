@@ -442,7 +442,7 @@ const optimizerOptions = {
   finalLearningRate: option(
     z.number().min(0).optional(),
     OPTIMIZER,
-    'Learning rate of the last step under --schedule linear or cosine',
+    'Learning rate that --schedule linear or cosine falls to: the step after the last would have it',
     { defaultText: '0, for cpt a tenth of the peak' },
   ),
   warmupSteps: option(z.int().min(0).default(0), OPTIMIZER, 'Steps over which the learning rate rises from 0'),

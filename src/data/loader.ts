@@ -107,12 +107,12 @@ export class DataLoader<T extends Item, U> {
     if (found === 0) return this.#noneOfUse();
     if (this.#corpora.length === 1) {
       return new UserError(
-        `the data has ${found} documents, but a step takes ${wanted}. Lower ${flag} to ${found} or less, or add data`,
+        `the data has ${found} documents that can be used, but a step takes ${wanted}. Lower ${flag} to ${found} or less, or add data`,
       );
     }
     const { name, weight } = this.#corpora[i];
     return new UserError(
-      `data ${name}: has ${found} documents, but a step takes ${wanted} by its weight ${weight}. Lower ${flag} or the ` +
+      `data ${name}: has ${found} documents that can be used, but a step takes ${wanted} by its weight ${weight}. Lower ${flag} or the ` +
         'weight, or add data',
     );
   }

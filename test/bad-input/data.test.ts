@@ -176,7 +176,7 @@ describe('train refuses', () => {
 
   it('fewer documents than a step takes', async () => {
     expect(await refused(folder, argumentsOf('train rlp', folder, { 'documents-per-step': '2' }))).toBe(
-      'the data has 1 documents, but a step takes 2. Lower --documents-per-step to 1 or less, or add data',
+      'the data has 1 documents that can be used, but a step takes 2. Lower --documents-per-step to 1 or less, or add data',
     );
   });
 

@@ -171,11 +171,11 @@ describe('DataLoader', () => {
   it('refuses batches that are larger than the data, and data that is of no use', async () => {
     const corpora = await alone(rowsFile('a', 10));
     await expect(loaderOf(corpora).nextBatch(11, '--size')).rejects.toThrow(
-      'the data has 10 documents, but a step takes 11. Lower --size to 10 or less, or add data',
+      'the data has 10 documents that can be used, but a step takes 11. Lower --size to 10 or less, or add data',
     );
     const mixed = [...corpora, { corpus: await corpusOf(rowsFile('b', 2)), weight: 3, name: 'b.jsonl' }];
     await expect(loaderOf(mixed).nextBatch(8, '--size')).rejects.toThrow(
-      'data b.jsonl: has 2 documents, but a step takes 6 by its weight 3. Lower --size or the weight, or add data',
+      'data b.jsonl: has 2 documents that can be used, but a step takes 6 by its weight 3. Lower --size or the weight, or add data',
     );
     const none = loaderOf(corpora, { prepare: () => undefined });
     await expect(none.nextBatch(1, '--size')).rejects.toThrow('none of use');
