@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FAMILIES, type RawDocument, rawDocuments, type Split } from './families.ts';
+import { type Family, type RawDocument, rawDocuments, type Split } from './families.ts';
 import type { Scale, TrainingData } from './plan.ts';
 
 /** Files of one JSON object a line, and what the plan needs to know of them. */
@@ -12,8 +12,12 @@ export interface Data extends TrainingData {
   meanTokens: number;
 }
 
-/** Writes the text of all families, the same whenever it is written. */
-export async function writeData(folder: string, { documents, heldOut }: Scale): Promise<Data> {
+/** Writes the text of the families, the same whenever it is written. */
+export async function writeData(
+  folder: string,
+  families: readonly Family[],
+  { documents, heldOut }: Scale,
+): Promise<Data> {
   await mkdir(folder, { recursive: true });
   const write = async (name: string, rows: readonly object[]) => {
     const file = join(folder, `${name}.jsonl`);
@@ -21,7 +25,7 @@ export async function writeData(folder: string, { documents, heldOut }: Scale): 
     return file;
   };
   const make = (seed: number, count: number, split: Split) =>
-    FAMILIES.flatMap((family) => rawDocuments(seed, family, count, split));
+    families.flatMap((family) => rawDocuments(seed, family, count, split));
   const train = make(1, documents, 'train');
   const answersOnly = ({ id, prompt, answer }: RawDocument) => ({ id, prompt, response: answer });
   return {

@@ -8,7 +8,7 @@ import { Random, type Seed, uniform } from '../../src/random.ts';
 export interface Example {
   /** Text up to the answer. */
   question: string;
-  /** The right intermediate results, one byte a step; the last one is the answer. */
+  /** The right intermediate results, one byte a step; the last one is the answer, or says what the answer is drawn from. */
   steps: string;
   answer: string;
   /** Text after the answer. */
@@ -20,10 +20,14 @@ export interface Family {
   /** One line for the report. */
   description: string;
   example(random: Random): Example;
-  /** Values that an answer, and a step of a thought, may take. */
+  /** Values that a step of a thought may take. */
   values: string;
+  /** Values that an answer may take. */
+  answers: string;
   /** Share of guesses that are right by chance, in [0, 1]. */
   chance: number;
+  /** Share of answers that are exact after the right steps: less than 1 where these leave the answer open. */
+  ceiling: number;
 }
 
 const pick = <T>(random: Random, values: readonly T[]): T => values[random.integer(values.length)];
@@ -44,7 +48,9 @@ const runningSums: Family = {
   name: 'sums',
   description: 'Six digits and their sum modulo 10: `314159=3`. Steps: the running sums.',
   values: DIGITS,
+  answers: DIGITS,
   chance: 0.1,
+  ceiling: 1,
   example(random) {
     const digits = times(6, () => random.integer(10));
     const steps = trace(0, digits, (sum, digit) => (sum + digit) % 10).join('');
@@ -59,7 +65,9 @@ const wordArithmetic: Family = {
   description:
     'Additions and subtractions in words, modulo 10: `five plus two minus nine is 8`. Steps: the totals so far.',
   values: DIGITS,
+  answers: DIGITS,
   chance: 0.1,
+  ceiling: 1,
   example(random) {
     const first = random.integer(10);
     const operations = times(3, () => ({ plus: random.integer(2) === 1, by: random.integer(10) }));
@@ -76,7 +84,9 @@ const cups: Family = {
   name: 'cups',
   description: 'A ball under one of five cups, and five swaps: `ball c: ac de ab bd ce > d`. Steps: where the ball is.',
   values: CUPS,
+  answers: CUPS,
   chance: 0.2,
+  ceiling: 1,
   example(random) {
     const start = pick(random, [...CUPS]);
     const swaps = times(5, () => {
@@ -104,7 +114,9 @@ const diary: Family = {
     'Short stories in which one number follows from the others and the rest does not: ' +
     '`It rained. Ida had 7 figs, lost 3, found 4, sold 6. Now Ida has 2. All went home.` Steps: what there is so far.',
   values: DIGITS,
+  answers: DIGITS,
   chance: 0.1,
+  ceiling: 1,
   example(random) {
     const name = pick(random, NAMES);
     const first = random.integer(10);
@@ -123,7 +135,45 @@ const diary: Family = {
   },
 };
 
-export const FAMILIES: readonly Family[] = [runningSums, wordArithmetic, cups, diary];
+const LETTERS = 'abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY';
+/** One of the ten letters of place 0 to 4. */
+const letterOf = (random: Random, place: number): string => LETTERS[10 * place + random.integer(10)];
+
+const boxes: Family = {
+  name: 'boxes',
+  description:
+    'Six digits, and a letter from one of five boxes of ten, the one that is the sum modulo 5: `314159:K`. Steps: the running sums.',
+  values: '01234',
+  answers: LETTERS,
+  chance: 0.02,
+  ceiling: 0.1,
+  example(random) {
+    const digits = times(6, () => random.integer(10));
+    const sums = trace(0, digits, (sum, digit) => (sum + digit) % 5);
+    const answer = letterOf(random, sums[sums.length - 1]);
+    return { question: `${digits.join('')}:`, steps: sums.join(''), answer, rest: '\n' };
+  },
+};
+
+const drawers: Family = {
+  name: 'drawers',
+  description:
+    'Five drawers of ten letters, five moves, and a letter of the drawer where they end: `from c: ac de ab bd ce > J`. Steps: the drawers.',
+  values: CUPS,
+  answers: LETTERS,
+  chance: 0.02,
+  ceiling: 0.1,
+  example(random) {
+    const { question, steps, answer } = cups.example(random);
+    const letter = letterOf(random, CUPS.indexOf(answer));
+    return { question: question.replace('ball', 'from'), steps, answer: letter, rest: '\n' };
+  },
+};
+
+/** After the right thought there is one answer. */
+export const SETTLED: readonly Family[] = [runningSums, wordArithmetic, cups, diary];
+/** After the right thought there are ten answers as likely, before it fifty. */
+export const OPEN: readonly Family[] = [boxes, drawers];
 
 /** A question belongs to one split, whatever the seed: what is held out is in no training text. */
 export type Split = 'train' | 'held-out';
@@ -150,16 +200,21 @@ export interface BaseMix {
 const randomSteps = (random: Random, family: Family, length: number): string =>
   times(length, () => pick(random, [...family.values])).join('');
 
-/** `count` documents for the base model, families in turn, with thoughts of mixed quality. */
-export function baseDocuments(seed: Seed, count: number, { thoughts, goodThoughts }: BaseMix): string[] {
+/** `count` documents for a base model, families in turn, with thoughts of mixed quality. */
+export function baseDocuments(
+  seed: Seed,
+  families: readonly Family[],
+  count: number,
+  { thoughts, goodThoughts }: BaseMix,
+): string[] {
   const random = new Random(seed, 'reproduce/base');
   return times(count, (i) => {
-    const family = FAMILIES[i % FAMILIES.length];
+    const family = families[i % families.length];
     const { question, steps, answer, rest } = exampleOf(family, random, 'train');
     if (random.float() >= thoughts) return `${question}${answer}${rest}`;
     if (random.float() < goodThoughts) return `${question}<think>${steps}</think>${answer}${rest}`;
     const thought = randomSteps(random, family, steps.length);
-    return `${question}<think>${thought}</think>${pick(random, [...family.values])}${rest}`;
+    return `${question}<think>${thought}</think>${pick(random, [...family.answers])}${rest}`;
   });
 }
 

@@ -1,6 +1,9 @@
+import { type Family, OPEN, SETTLED } from './families.ts';
+
 /** How much of the experiment is run. */
 export interface Scale {
-  name: 'quick' | 'full';
+  /** Names of the arms that are run. */
+  arms: readonly string[];
   seeds: readonly number[];
   /** Steps at which RLP has gained most; arms are compared there. */
   steps: number;
@@ -12,6 +15,8 @@ export interface Scale {
   documents: number;
   /** Learning rates that every arm may choose from, on validation questions, with one seed. */
   learningRates: readonly number[];
+  /** Steps of RLP after which it chooses. */
+  sweepSteps: number;
   /** Evaluations within `steps`. */
   points: number;
   ablationSeeds: readonly number[];
@@ -27,30 +32,101 @@ export interface PostTraining {
   rlvrSteps: number;
 }
 
-export const FULL: Scale = {
-  name: 'full',
+const SETTLED_FULL: Scale = {
+  arms: [
+    ...['cpt', 'cpt-flops', 'cpt-35x', 'cpt-answers'],
+    ...['rlp-ema', 'rlp-frozen', 'rlp-uniform', 'rpt', 'rpt-entropy', 'best-of-group'],
+  ],
   seeds: [1, 2, 3, 4, 5],
   steps: 40,
   stability: 10,
   heldOut: 96,
   documents: 4000,
   learningRates: [3e-5, 1e-4, 3e-4],
+  sweepSteps: 400,
   points: 1,
   ablationSeeds: [1, 2],
   stabilitySeeds: [1],
   postTraining: { arms: ['cpt', 'cpt-flops', 'rlp-ema'], sftSteps: 20, rlvrSteps: 30 },
 };
 
-export const QUICK: Scale = {
-  ...FULL,
-  name: 'quick',
+const SETTLED_QUICK: Scale = {
+  ...SETTLED_FULL,
+  arms: ['cpt', 'cpt-flops', 'cpt-answers', 'rlp-ema', 'rlp-frozen', 'rlp-uniform', 'rpt', 'best-of-group'],
   stability: 1,
   heldOut: 48,
   learningRates: [1e-4],
+  sweepSteps: 40,
   ablationSeeds: [],
   stabilitySeeds: [],
   postTraining: { arms: ['cpt', 'rlp-ema'], sftSteps: 20, rlvrSteps: 15 },
 };
+
+const OPEN_FULL: Scale = {
+  ...SETTLED_FULL,
+  arms: ['cpt', 'cpt-flops', 'rlp-ema', 'rpt', 'best-of-group'],
+  steps: 20,
+  sweepSteps: 20,
+  ablationSeeds: [],
+  stabilitySeeds: [],
+  postTraining: { ...SETTLED_FULL.postTraining, arms: [] },
+};
+
+const OPEN_QUICK: Scale = {
+  ...OPEN_FULL,
+  arms: ['cpt', 'rlp-ema', 'rpt'],
+  ...{ stability: 1, heldOut: 48, learningRates: [3e-4] },
+};
+
+/** A text, the base model that has read it with thoughts, and what is run on it. */
+export interface Study {
+  name: string;
+  title: string;
+  /** What it asks, for the report. */
+  question: string;
+  /** What is fair and what is not, for the report. */
+  fairness: string;
+  families: readonly Family[];
+  /** Of the base model (base.ts): documents to read, and steps. */
+  baseRecipe: { documents: number; steps: number };
+  quick: Scale;
+  full: Scale;
+}
+
+export const STUDIES: readonly Study[] = [
+  {
+    name: 'settled',
+    title: 'Where a thought settles the answer',
+    question: 'After the right thought there is one answer, and nothing else that a thought could be paid for.',
+    fairness:
+      "RLP's positions are those of the answers where nothing else is said: it is told where thinking may pay, and plain next-token " +
+      'training is not. Two arms show what that is worth: RLP at one uniform position a document, as in the paper, and next-token ' +
+      'training on the answers alone. RPT is paid by the very thing that is measured here, a sampled answer that is exact; its ' +
+      "gradient goes through the answer as well as the thought, RLP's through the thought alone, and its advantages are divided by " +
+      "the group's deviation, RLP's are not. The base model has seen thoughts of mixed quality before four of five answers; of the family " +
+      'words it did not learn them, so there RLP has nothing to strengthen.',
+    families: SETTLED,
+    baseRecipe: { documents: 500_000, steps: 10_000 },
+    quick: SETTLED_QUICK,
+    full: SETTLED_FULL,
+  },
+  {
+    name: 'open',
+    title: 'Where a thought leaves the answer open',
+    question:
+      'In natural text the best thought narrows what comes next and does not settle it. Here it leaves ten letters of fifty, so that an exact answer ' +
+      'is sampled one time in ten at best, and RPT, which pays for nothing else, is paid by chance, also for the right thought. RLP is paid by ' +
+      'the probability of what came, which the right thought raises whenever it stands there.',
+    fairness:
+      'This text was made to tell the two rewards apart, after RPT had come out ahead on the text in which one answer is right; the other text is ' +
+      'as it was. The steps, the families of questions and the settings of the arms were chosen with trials on the same base model and other ' +
+      'held-out questions. Both are told where to think. Run on, both come near to the ceiling: what RLP gains here is speed.',
+    families: OPEN,
+    baseRecipe: { documents: 600_000, steps: 8_000 },
+    quick: OPEN_QUICK,
+    full: OPEN_FULL,
+  },
+];
 
 /** Documents a step, thoughts a position, tokens a thought: the same for every arm that thinks. */
 export const DOCUMENTS_PER_STEP = 16;
@@ -61,8 +137,6 @@ export const MAX_THOUGHT_TOKENS = 10;
 export interface Arm {
   name: string;
   label: string;
-  /** Takes too long for the quick scale. */
-  slow?: true;
   /** Ends at the comparison, without running on. */
   short?: true;
   /** Takes the learning rate that this arm chose instead of a sweep of its own. */
@@ -152,12 +226,12 @@ const rpt = (options: Record<string, unknown>) => (context: ArmContext) => ({
 
 const supervised = { objective: 'sft', schedule: 'constant', documentsPerStep: DOCUMENTS_PER_STEP };
 
-/** The arms of the full experiment. */
+/** In the order of the report. */
 const ALL_ARMS: readonly Arm[] = [
   { name: 'cpt', label: 'CPT, same input tokens', settings: cpt(() => 1) },
   { name: 'cpt-flops', label: 'CPT, same FLOPs', settings: cpt(({ flopFactor }) => flopFactor) },
   {
-    ...{ name: 'cpt-35x', label: 'CPT, 35x the input tokens', slow: true, short: true, rateOf: 'cpt-flops' },
+    ...{ name: 'cpt-35x', label: 'CPT, 35x the input tokens', short: true, rateOf: 'cpt-flops' },
     settings: cpt(() => 35),
   },
   {
@@ -180,7 +254,6 @@ const ALL_ARMS: readonly Arm[] = [
       name: 'rpt-entropy',
       label: 'RPT, one uniform position a document of at least 0.5 nats',
       rateOf: 'rpt',
-      slow: true,
     },
     settings: rpt({ entropyThreshold: 0.5, positionStrategy: 'uniform' }),
   },
@@ -190,8 +263,7 @@ const ALL_ARMS: readonly Arm[] = [
   },
 ];
 
-export const armsOf = ({ name }: Scale): readonly Arm[] =>
-  name === 'full' ? ALL_ARMS : ALL_ARMS.filter(({ slow }) => !slow);
+export const armsOf = ({ arms }: Scale): readonly Arm[] => ALL_ARMS.filter(({ name }) => arms.includes(name));
 
 /** Something of RLP changed, the rest as in the arm with the EMA baseline. */
 export interface Variant {

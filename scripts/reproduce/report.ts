@@ -2,7 +2,6 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Curve, lineChart } from './charts.ts';
 import type { Evaluation, FamilyScore } from './evaluate.ts';
-import { FAMILIES } from './families.ts';
 import type { JobResult } from './job.ts';
 import {
   ABLATIONS,
@@ -14,12 +13,14 @@ import {
   POST_TRAINING_STAGES,
   type Scale,
   STABILITY,
+  type Study,
 } from './plan.ts';
 import { type Estimate, estimate, verdict } from './statistics.ts';
 import type { ThoughtSample } from './thoughts.ts';
 
-/** Everything the report shows. */
+/** What a study found. */
 export interface Findings {
+  study: Study;
   scale: Scale;
   context: ArmContext;
   base: Evaluation;
@@ -28,6 +29,11 @@ export interface Findings {
   /** Results by job name: sweep/ARM/RATE, arms/ARM/SEED, post-training/STAGE/ARM/SEED, ablations/NAME/SEED, stability/NAME/SEED. */
   results: ReadonlyMap<string, JobResult>;
   thoughts: readonly ThoughtSample[];
+}
+
+/** How it was found. */
+export interface Circumstances {
+  scale: 'quick' | 'full';
   /** The machine in words, and how long it took. */
   machine: string;
   minutes: number;
@@ -37,6 +43,8 @@ export interface Findings {
 type Table = readonly (readonly string[])[];
 interface Section {
   title: string;
+  /** Of the heading; 2 if nothing is said. */
+  level?: 1 | 2 | 3;
   text?: string;
   table?: Table;
   /** SVG; in the page only. */
@@ -44,14 +52,16 @@ interface Section {
 }
 
 /** Writes reproduction.md, reproduction.html and reproduction.json. */
-export async function writeReport(folder: string, findings: Findings): Promise<void> {
-  const sections = describe(findings);
+export async function writeReport(folder: string, findings: readonly Findings[], how: Circumstances): Promise<void> {
+  const sections = [introduction(findings, how), claimSection(findings), ...findings.flatMap(describe), PAPER];
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'reproduction.md'), markdown(sections));
   await writeFile(join(folder, 'reproduction.html'), html(sections));
-  const { results, rates, ...rest } = findings;
-  const raw = { ...rest, rates: Object.fromEntries(rates), results: Object.fromEntries(results) };
-  await writeFile(join(folder, 'reproduction.json'), `${JSON.stringify(raw, null, 1)}\n`);
+  const studies = findings.map(({ study, results, rates, ...rest }) => ({
+    ...{ name: study.name, ...rest },
+    ...{ rates: Object.fromEntries(rates), results: Object.fromEntries(results) },
+  }));
+  await writeFile(join(folder, 'reproduction.json'), `${JSON.stringify({ ...how, studies }, null, 1)}\n`);
 }
 
 const percent = ({ mean, halfWidth }: Estimate) =>
@@ -59,28 +69,87 @@ const percent = ({ mean, halfWidth }: Estimate) =>
 const nats = ({ mean, halfWidth }: Estimate) =>
   `${mean.toFixed(3)}${Number.isNaN(halfWidth) ? '' : ` ± ${halfWidth.toFixed(3)}`}`;
 
+function introduction(findings: readonly Findings[], { scale, machine, minutes }: Circumstances): Section {
+  const [{ context, scale: first }] = findings;
+  return {
+    level: 1,
+    title: 'RLP against next-token training, in small',
+    text:
+      `Written by \`npm run reproduce${scale === 'quick' ? ' -- --quick' : ''}\` on ${machine}, in ${minutes.toFixed(0)} minutes. ` +
+      `On each of ${findings.length} texts every arm starts from one base checkpoint (scripts/reproduce/bases, ` +
+      `${(context.parameters / 1e6).toFixed(2)} million parameters) and reads the same raw text, without thoughts. ` +
+      `${first.seeds.length} seeds an arm, fixed in advance; ± is half of a 95% t interval over ` +
+      `the seeds. Held out: ${first.heldOut} questions a family, in no training text. ` +
+      `*With a thought* is the probability, in percent, that an answer sampled after a sampled thought is exact; *without* that of an ` +
+      'answer sampled at once, given that no thought is opened.',
+  };
+}
+
+/** Claims of the paper: RLP above an arm after as many steps, or after the same post-training. */
+const CLAIMS = [
+  { label: 'above CPT on the same input tokens', against: 'cpt', after: 'steps' },
+  { label: 'above CPT of the same FLOPs', against: 'cpt-flops', after: 'steps' },
+  { label: 'above RPT', against: 'rpt', after: 'steps' },
+  { label: 'above CPT on the same input tokens, after the same post-training', against: 'cpt', after: 'post-training' },
+  { label: 'above CPT of the same FLOPs, after the same post-training', against: 'cpt-flops', after: 'post-training' },
+] as const;
+
+/** For each claim and text: in how many families the intervals are apart, and in which direction. */
+function claimSection(findings: readonly Findings[]): Section {
+  const cell = (one: Findings, { against: name, after }: (typeof CLAIMS)[number]): string => {
+    const arm = armsOf(one.scale).find((other) => other.name === name);
+    const postTrained = one.scale.postTraining.arms;
+    if (arm === undefined || (after === 'post-training' && !postTrained.includes(name))) return 'not run';
+    const part = 1 / one.scale.stability;
+    const [ours, theirs] =
+      after === 'steps'
+        ? [at(one, armOf(one, RLP), part), at(one, arm, part)]
+        : [RLP, name].map((start) => lastOf(one, `post-training/${LAST_STAGE.name}/${start}`, one.scale.seeds));
+    const verdicts = one.study.families.map((family) => [family.name, compare(ours, theirs, family.name).verdict]);
+    const list = (verdict: string) => verdicts.filter(([, own]) => own === verdict).map(([family]) => family);
+    return ['above', 'overlap', 'below']
+      .flatMap((verdict) => (list(verdict).length > 0 ? [`${verdict}: ${list(verdict).join(', ')}`] : []))
+      .join('; ');
+  };
+  return {
+    title: 'The claims',
+    text:
+      'Of exact answers with a thought: *above* and *below* mean that the 95% intervals do not overlap. Arms are compared after ' +
+      `${findings.map(({ study, scale }) => `${scale.steps} steps (${study.name})`).join(' and ')}; post-training starts from the end of each.`,
+    table: [
+      ['RLP is', ...findings.map(({ study }) => study.title.toLowerCase())],
+      ...CLAIMS.map((claim) => [claim.label, ...findings.map((one) => cell(one, claim))]),
+    ],
+  };
+}
+
+const PAPER: Section = {
+  title: "The paper's figures",
+  text:
+    'Qwen3-1.7B-Base, average over its benchmarks as printed, percent (arXiv 2510.01265): base 30.32, CPT 30.85, RLP 36.03; after the ' +
+    'same post-training 39.34, 39.90, 42.51.',
+};
+
+const LAST_STAGE = POST_TRAINING_STAGES[POST_TRAINING_STAGES.length - 1];
+
+/** The sections of a study, under its heading. */
 function describe(findings: Findings): Section[] {
-  const { scale, context, machine, minutes } = findings;
+  const { study, scale } = findings;
   const end = scale.steps * scale.stability;
   const compared: [title: string, part: number][] = [
     [`After ${scale.steps} steps`, 1 / scale.stability],
     ...(scale.stability > 1 ? [[`After ${end} steps`, 1] as [string, number]] : []),
   ];
+  const cent = (share: number) => String(Math.round(100 * share));
   return [
     {
-      title: 'RLP against next-token training, in small',
-      text:
-        `Written by \`npm run reproduce${scale.name === 'quick' ? ' -- --quick' : ''}\` on ${machine}, in ${minutes.toFixed(0)} minutes. ` +
-        `Every arm starts from the same base checkpoint (scripts/reproduce/base, ${(context.parameters / 1e6).toFixed(2)} million parameters) and ` +
-        `reads the same raw text, without thoughts. ${scale.seeds.length} seeds an arm, fixed in advance; ± is half of a 95% t interval over ` +
-        `the seeds. Held out: ${scale.heldOut} questions a family, in no training text. ` +
-        `*With a thought* is the probability, in percent, that an answer sampled after a sampled thought is exact; *without* that of an ` +
-        'answer sampled at once, given that no thought is opened. Chance: ' +
-        `${FAMILIES.map(({ name, chance }) => `${name} ${100 * chance}`).join(', ')}.`,
-    },
-    {
-      title: 'The text',
-      table: [['family', 'what it is'], ...FAMILIES.map(({ name, description }) => [name, description])],
+      ...{ level: 2, title: study.title, text: study.question },
+      table: [
+        ['family', 'what it is', 'by chance', 'after the right thought'],
+        ...study.families.map(({ name, description, chance, ceiling }) => [
+          ...[name, description, cent(chance), cent(ceiling)],
+        ]),
+      ],
     },
     ...compared.flatMap(([title, part]) => [
       { title: `${title}: exact with a thought`, table: thinkingTable(findings, part) },
@@ -90,39 +159,24 @@ function describe(findings: Findings): Section[] {
     {
       title: 'Over the steps',
       text: `Exact answers with a thought. x is the share of an arm's steps; RLP takes ${end}.`,
-      charts: FAMILIES.map(({ name }) =>
+      charts: study.families.map(({ name, ceiling }) =>
         lineChart(curves(findings, name), {
           title: `${name}: exact with a thought`,
           xName: `steps of RLP (others: same share of theirs)`,
           yName: 'probability',
-          range: [0, 1],
+          range: [0, ceiling],
         }),
       ),
     },
-    postTrainingSection(findings),
+    ...(scale.postTraining.arms.length > 0 ? [postTrainingSection(findings)] : []),
     { title: 'Thoughts before and after', table: thoughtTable(findings) },
     ...(scale.ablationSeeds.length > 0
       ? [{ title: `Choices of RLP, after ${scale.steps} steps`, table: ablationTable(findings) }]
       : []),
     ...(scale.stabilitySeeds.length > 0 ? [stabilitySection(findings)] : []),
     costSection(findings),
-    {
-      title: 'What is fair and what is not',
-      text:
-        "RLP's positions are those of the answers where nothing else is said: it is told where thinking may pay, and plain next-token " +
-        'training is not. Two arms show what that is worth: RLP at one uniform position a document, as in the paper, and next-token ' +
-        'training on the answers alone. RPT is paid by the very thing that is measured here, a sampled answer that is exact; its ' +
-        "gradient goes through the answer as well as the thought, RLP's through the thought alone, and its advantages are divided by " +
-        "the group's deviation, RLP's are not. The base model has seen thoughts of mixed quality before four of five answers; of the family " +
-        'words it did not learn them, so there RLP has nothing to strengthen.',
-    },
-    {
-      title: "The paper's figures",
-      text:
-        'Qwen3-1.7B-Base, average over its benchmarks as printed, percent (arXiv 2510.01265): base 30.32, CPT 30.85, RLP 36.03; after the ' +
-        'same post-training 39.34, 39.90, 42.51.',
-    },
-  ];
+    { title: 'What is fair and what is not', text: study.fairness },
+  ].map((section) => ({ level: 3, ...section }) as Section);
 }
 
 /** The arms that are compared at a share of their steps: all at first, and those that run on. */
@@ -143,32 +197,39 @@ const of = (evaluations: readonly Evaluation[], family: string, figure: keyof Fa
   estimate(evaluations.map(({ families }) => families[family][figure]));
 /** Mean over the families, an estimate over the seeds. */
 const overall = (evaluations: readonly Evaluation[], figure: keyof FamilyScore): Estimate =>
-  estimate(evaluations.map(({ families }) => mean(FAMILIES.map(({ name }) => families[name][figure]))));
+  estimate(evaluations.map(({ families }) => mean(Object.values(families).map((scores) => scores[figure]))));
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
-const exactRow = (label: string, evaluations: readonly Evaluation[], figure: 'thinking' | 'direct') => [
+const exactRow = (
+  { families }: Study,
+  label: string,
+  evaluations: readonly Evaluation[],
+  figure: 'thinking' | 'direct',
+) => [
   label,
-  ...FAMILIES.map(({ name }) => percent(of(evaluations, name, figure))),
+  ...families.map(({ name }) => percent(of(evaluations, name, figure))),
   percent(overall(evaluations, figure)),
 ];
-const FAMILY_HEADING = [...FAMILIES.map(({ name }) => name), 'mean'];
+const headingOf = ({ families }: Study) => [...families.map(({ name }) => name), 'mean'];
+/** An arm that is in every scale. */
+const armOf = ({ scale }: Findings, wanted: string): Arm => armsOf(scale).find(({ name }) => name === wanted) as Arm;
 
 function thinkingTable(findings: Findings, part: number): Table {
   return [
-    ['arm', ...FAMILY_HEADING],
-    exactRow('base', [findings.base], 'thinking'),
-    ...armsAt(findings, part).map((arm) => exactRow(arm.label, at(findings, arm, part), 'thinking')),
+    ['arm', ...headingOf(findings.study)],
+    exactRow(findings.study, 'base', [findings.base], 'thinking'),
+    ...armsAt(findings, part).map((arm) => exactRow(findings.study, arm.label, at(findings, arm, part), 'thinking')),
   ];
 }
 
 function directTable(findings: Findings, part: number): Table {
   const row = (label: string, evaluations: readonly Evaluation[]) => [
-    ...exactRow(label, evaluations, 'direct'),
+    ...exactRow(findings.study, label, evaluations, 'direct'),
     percent(overall(evaluations, 'opens')),
     nats(estimate(evaluations.map(({ textCrossEntropy }) => textCrossEntropy))),
   ];
   return [
-    ['arm', ...FAMILY_HEADING, 'opens a thought by itself', 'text, nats a token'],
+    ['arm', ...headingOf(findings.study), 'opens a thought by itself', 'text, nats a token'],
     row('base', [findings.base]),
     ...armsAt(findings, part).map((arm) => row(arm.label, at(findings, arm, part))),
   ];
@@ -176,19 +237,24 @@ function directTable(findings: Findings, part: number): Table {
 
 /** For each family: is RLP's interval above that of the other arm, below it, or do they overlap? */
 function claimTable(findings: Findings, part: number): Table {
-  const arms = armsAt(findings, part);
-  const rlp = at(findings, arms.find(({ name }) => name === RLP) as Arm, part);
+  const { families } = findings.study;
+  const rlp = at(findings, armOf(findings, RLP), part);
   return [
-    ['RLP (EMA) against', ...FAMILIES.map(({ name }) => name)],
-    ...arms
+    ['RLP (EMA) against', ...families.map(({ name }) => name)],
+    ...armsAt(findings, part)
       .filter(({ name }) => name !== RLP)
-      .map((other) => [other.label, ...FAMILIES.map(({ name }) => against(rlp, at(findings, other, part), name))]),
+      .map((other) => [other.label, ...families.map(({ name }) => against(rlp, at(findings, other, part), name))]),
   ];
 }
 
-function against(ours: readonly Evaluation[], theirs: readonly Evaluation[], family: string): string {
+function compare(ours: readonly Evaluation[], theirs: readonly Evaluation[], family: string) {
   const [a, b] = [ours, theirs].map((one) => of(one, family, 'thinking'));
-  return `${verdict(a, b)} (${percent(a)} : ${percent(b)})`;
+  return { a, b, verdict: verdict(a, b) };
+}
+
+function against(ours: readonly Evaluation[], theirs: readonly Evaluation[], family: string): string {
+  const { a, b, verdict: found } = compare(ours, theirs, family);
+  return `${found} (${percent(a)} : ${percent(b)})`;
 }
 
 const RLP = 'rlp-ema';
@@ -198,24 +264,23 @@ const lastOf = ({ results }: Findings, folder: string, seeds: readonly number[])
   seeds.flatMap((seed) => results.get(`${folder}/${seed}`)?.curve.at(-1)?.evaluation ?? []);
 
 function postTrainingSection(findings: Findings): Section {
-  const { scale } = findings;
+  const { study, scale } = findings;
   const { sftSteps, rlvrSteps } = scale.postTraining;
   const started = [
     { name: 'base', label: 'base' },
     ...armsOf(scale).filter(({ name }) => scale.postTraining.arms.includes(name)),
   ];
   const after = (stage: string, name: string) => lastOf(findings, `post-training/${stage}/${name}`, scale.seeds);
-  const last = POST_TRAINING_STAGES[POST_TRAINING_STAGES.length - 1].name;
   return {
     title: 'After the same post-training: exact with a thought',
     text:
       `From the last checkpoint of each arm: ${sftSteps} steps of SFT on other questions with right thoughts, then ${rlvrSteps} steps of RLVR ` +
       '(GRPO, reward 1 for the exact answer), with the same settings for all.',
     table: [
-      ['start', 'stage', ...FAMILY_HEADING],
+      ['start', 'stage', ...headingOf(study)],
       ...POST_TRAINING_STAGES.flatMap(({ name: stage }) =>
         started.map(({ name, label }) => {
-          const [first, ...cells] = exactRow(label, after(stage, name), 'thinking');
+          const [first, ...cells] = exactRow(study, label, after(stage, name), 'thinking');
           return [first, stage.toUpperCase(), ...cells];
         }),
       ),
@@ -223,8 +288,10 @@ function postTrainingSection(findings: Findings): Section {
         .filter(({ name }) => name !== RLP)
         .map(({ name, label }) => [
           `RLP (EMA) against ${label}`,
-          last.toUpperCase(),
-          ...FAMILIES.map((family) => against(after(last, RLP), after(last, name), family.name)),
+          LAST_STAGE.name.toUpperCase(),
+          ...study.families.map((family) =>
+            against(after(LAST_STAGE.name, RLP), after(LAST_STAGE.name, name), family.name),
+          ),
           '',
         ]),
     ],
@@ -235,7 +302,7 @@ function curves(findings: Findings, family: string): Curve[] {
   const { scale, base } = findings;
   const points = scale.stability * scale.points;
   const steps = scale.steps * scale.stability;
-  return armsOf(findings.scale)
+  return armsOf(scale)
     .filter(({ short }) => !short)
     .map((arm) => ({
       label: arm.label,
@@ -260,15 +327,14 @@ function thoughtTable({ thoughts }: Findings): Table {
 }
 
 function ablationTable(findings: Findings): Table {
-  const { scale } = findings;
+  const { study, scale } = findings;
   const row = (label: string, evaluations: readonly Evaluation[]) => [
-    ...exactRow(label, evaluations, 'thinking'),
+    ...exactRow(study, label, evaluations, 'thinking'),
     overall(evaluations, 'thoughtTokens').mean.toFixed(1),
   ];
-  const rlp = armsOf(scale).find(({ name }) => name === RLP) as Arm;
   return [
-    ['', ...FAMILY_HEADING, 'tokens a thought'],
-    row('as in the arm', at(findings, rlp, 1 / scale.stability)),
+    ['', ...headingOf(study), 'tokens a thought'],
+    row('as in the arm', at(findings, armOf(findings, RLP), 1 / scale.stability)),
     ...ABLATIONS.map(({ name, label }) => row(label, lastOf(findings, `ablations/${name}`, scale.ablationSeeds))),
   ];
 }
@@ -310,8 +376,8 @@ function costSection({ scale, context, rates, results }: Findings): Section {
     title: 'Cost and learning rates',
     text:
       (scale.learningRates.length > 1
-        ? `Learning rates were chosen for each arm among ${scale.learningRates.join(', ')} with one seed, by other held-out questions at the end ` +
-          'of all its steps: the best mean over the families of the better of with and without a thought. '
+        ? `Learning rates were chosen for each arm among ${scale.learningRates.join(', ')} with one seed, by other held-out questions after ` +
+          `${scale.sweepSteps} steps (as many as it has, where these are fewer): the best mean over the families of the better of with and without a thought. `
         : 'The learning rate is the same for all arms here; the full experiment chooses one for each. ') +
       `*Same FLOPs* is the paper's formula, which gives ` +
       `${context.flopFactor.toFixed(2)} times the input tokens here (G = ${GROUP_SIZE}, thoughts of at most ${context.maxThoughtTokens} tokens). ` +
@@ -339,8 +405,8 @@ function costSection({ scale, context, rates, results }: Findings): Section {
 function markdown(sections: readonly Section[]): string {
   const row = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
   return sections
-    .map(({ title, text, table, charts }, i) => {
-      const lines = [`${i === 0 ? '#' : '##'} ${title}`, ''];
+    .map(({ level = 2, title, text, table, charts }) => {
+      const lines = [`${'#'.repeat(level)} ${title}`, ''];
       if (text !== undefined) lines.push(text, '');
       if (table !== undefined) {
         const [heading, ...rows] = table;
@@ -367,8 +433,8 @@ const STYLE =
 function html(sections: readonly Section[]): string {
   const row = (tag: string, cells: readonly string[]) =>
     `<tr>${cells.map((cell) => `<${tag}>${inline(cell)}</${tag}>`).join('')}</tr>`;
-  const body = sections.map(({ title, text, table, charts }, i) => {
-    const parts = [i === 0 ? `<h1>${escaped(title)}</h1>` : `<h2>${escaped(title)}</h2>`];
+  const body = sections.map(({ level = 2, title, text, table, charts }) => {
+    const parts = [`<h${level}>${escaped(title)}</h${level}>`];
     if (text !== undefined) parts.push(`<p>${inline(text)}</p>`);
     if (table !== undefined) {
       const [heading, ...rows] = table;

@@ -4,22 +4,27 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { lineChart } from '../../scripts/reproduce/charts.ts';
 import type { Evaluation } from '../../scripts/reproduce/evaluate.ts';
-import { baseDocuments, FAMILIES, type Family, rawDocuments, splitOf } from '../../scripts/reproduce/families.ts';
+import { baseDocuments, type Family, OPEN, rawDocuments, SETTLED, splitOf } from '../../scripts/reproduce/families.ts';
 import type { JobResult } from '../../scripts/reproduce/job.ts';
 import {
   ABLATIONS,
   armContext,
   armsOf,
-  FULL,
   flopsOf,
   POST_TRAINING_STAGES,
   STABILITY,
+  STUDIES,
 } from '../../scripts/reproduce/plan.ts';
-import { writeReport } from '../../scripts/reproduce/report.ts';
+import { type Findings, writeReport } from '../../scripts/reproduce/report.ts';
 import { estimate, isAbove, verdict } from '../../scripts/reproduce/statistics.ts';
 import { Random } from '../../src/random.ts';
 
-/** The answers again, read from the text alone. */
+const swapped = (start: string, swaps: string): string => {
+  const swap = (place: string, [a, b]: string) => (place === a ? b : place === b ? a : place);
+  return swaps.trim().split(' ').reduce(swap, start);
+};
+
+/** The last steps again, read from the text alone. */
 const SOLVERS: Record<string, (question: string) => string> = {
   sums: (question) => String([...question.slice(0, -1)].reduce((sum, digit) => sum + Number(digit), 0) % 10),
   words: (question) => {
@@ -32,8 +37,12 @@ const SOLVERS: Record<string, (question: string) => string> = {
   },
   cups: (question) => {
     const [, start, swaps] = /^ball (.):(.*) > $/.exec(question) ?? [];
-    const swap = (place: string, [a, b]: string) => (place === a ? b : place === b ? a : place);
-    return swaps.trim().split(' ').reduce(swap, start);
+    return swapped(start, swaps);
+  },
+  boxes: (question) => String([...question.slice(0, -1)].reduce((sum, digit) => sum + Number(digit), 0) % 5),
+  drawers: (question) => {
+    const [, start, swaps] = /^from (.):(.*) > $/.exec(question) ?? [];
+    return swapped(start, swaps);
   },
   diary: (question) => {
     const [, first, changes] = /had (\d) \w+, (.*)\. Now/.exec(question) ?? [];
@@ -44,14 +53,18 @@ const SOLVERS: Record<string, (question: string) => string> = {
   },
 };
 
-describe.each(FAMILIES.map((family): [string, Family] => [family.name, family]))('%s', (name, family) => {
-  it('has the right answers, and steps that end in them', () => {
+describe.each([...SETTLED, ...OPEN].map((family): [string, Family] => [family.name, family]))('%s', (name, family) => {
+  it('has the right steps, and an answer that fits the last one', () => {
     const random = new Random(3, 'test');
     for (let i = 0; i < 200; i++) {
       const { question, steps, answer } = family.example(random);
-      expect(answer, question).toBe(SOLVERS[name](question));
-      expect(steps.endsWith(answer)).toBe(true);
+      const last = SOLVERS[name](question);
+      expect(steps.endsWith(last), question).toBe(true);
+      if (family.ceiling === 1) expect(answer).toBe(last);
+      // Ten letters in a row, of the place where the steps end.
+      else expect(Math.floor(family.answers.indexOf(answer) / 10)).toBe(family.values.indexOf(last));
       expect([...steps].every((step) => family.values.includes(step))).toBe(true);
+      expect(family.answers).toContain(answer);
     }
   });
 
@@ -68,11 +81,11 @@ describe.each(FAMILIES.map((family): [string, Family] => [family.name, family]))
 });
 
 it('mixes thoughts of both qualities into the text of the base model', () => {
-  const documents = baseDocuments(1, 4000, { thoughts: 0.8, goodThoughts: 0.5 });
+  const documents = baseDocuments(1, SETTLED, 4000, { thoughts: 0.8, goodThoughts: 0.5 });
   const thinking = documents.filter((text) => text.includes('<think>'));
   const right = thinking.filter((text) => {
     const [question, , answer] = text.split(/<\/?think>/);
-    const family = Object.keys(SOLVERS)[documents.indexOf(text) % 4];
+    const family = SETTLED[documents.indexOf(text) % SETTLED.length].name;
     return answer.startsWith(SOLVERS[family](question));
   });
   expect(thinking.length / documents.length).toBeCloseTo(0.8, 1);
@@ -100,6 +113,9 @@ describe('estimates', () => {
   });
 });
 
+const [settled, open] = STUDIES;
+const FULL = settled.full;
+
 describe('compute', () => {
   const context = armContext(FULL, 20, 1000);
 
@@ -116,63 +132,64 @@ describe('compute', () => {
 
 describe('the report', () => {
   /** An evaluation in which everything of a family is `share`. */
-  const evaluation = (share: number): Evaluation => ({
+  const evaluation = (families: readonly Family[], share: number): Evaluation => ({
     families: Object.fromEntries(
-      FAMILIES.map(({ name }) => [
+      families.map(({ name }) => [
         name,
         { thinking: share, direct: share / 2, opens: 0.5, gain: 1, thoughtTokens: 6, unclosed: 0 },
       ]),
     ),
     textCrossEntropy: 0.5,
   });
-  const result = (name: string, shares: readonly number[]): [string, JobResult] => [
-    name,
-    {
-      ...{ name, checkpoint: '', trainedTokens: 1000, sampledTokens: 0, seconds: 1 },
-      curve: shares.map((share, i) => ({ step: (i + 1) * FULL.steps, evaluation: evaluation(share) })),
-    },
-  ];
 
-  async function write(): Promise<{ markdown: string; html: string }> {
-    const { seeds, stability } = FULL;
-    // RLP gains with the seed, the others do not; one setting falls at the end.
-    const share = (name: string, seed: number) => (name === 'rlp-ema' ? 0.8 : 0.3) + seed / 1000;
-    const findings = {
-      ...{
-        scale: FULL,
-        context: armContext(FULL, 20, 1000),
-        base: evaluation(0.25),
-        rates: new Map(armsOf(FULL).map(({ name }) => [name, 1e-4])),
+  /** A study in which RLP reaches `rlp`, the others 0.3, all a little more with the seed; one setting falls at the end. */
+  function findings(study: (typeof STUDIES)[number], rlp: number): Findings {
+    const scale = study.full;
+    const { seeds, steps, stability, postTraining, ablationSeeds, stabilitySeeds } = scale;
+    const result = (name: string, shares: readonly number[]): [string, JobResult] => [
+      name,
+      {
+        ...{ name, checkpoint: '', trainedTokens: 1000, sampledTokens: 0, seconds: 1 },
+        curve: shares.map((share, i) => ({ step: (i + 1) * steps, evaluation: evaluation(study.families, share) })),
       },
+    ];
+    const share = (name: string, seed: number) => (name === 'rlp-ema' ? rlp : 0.3) + seed / 1000;
+    return {
+      ...{ study, scale, context: armContext(scale, 20, 1000), base: evaluation(study.families, 0.25) },
+      rates: new Map(armsOf(scale).map(({ name }) => [name, 1e-4])),
       results: new Map([
-        ...armsOf(FULL).flatMap(({ name }) =>
+        ...armsOf(scale).flatMap(({ name }) =>
           seeds.map((seed) => result(`arms/${name}/${seed}`, Array(stability).fill(share(name, seed)))),
         ),
         ...POST_TRAINING_STAGES.flatMap((stage) =>
-          ['base', ...FULL.postTraining.arms].flatMap((name) =>
+          ['base', ...postTraining.arms].flatMap((name) =>
             seeds.map((seed) => result(`post-training/${stage.name}/${name}/${seed}`, [share(name, seed)])),
           ),
         ),
-        ...ABLATIONS.flatMap(({ name }) =>
-          FULL.ablationSeeds.map((seed) => result(`ablations/${name}/${seed}`, [0.6])),
+        ...ABLATIONS.flatMap(({ name }) => ablationSeeds.map((seed) => result(`ablations/${name}/${seed}`, [0.6]))),
+        ...STABILITY.flatMap(({ name }, i) =>
+          stabilitySeeds.map((seed) => result(`stability/${name}/${seed}`, i === 1 ? [0.9, 0.8] : [0.9, 0.86])),
         ),
-        ...STABILITY.map(({ name }, i) => result(`stability/${name}/1`, i === 1 ? [0.9, 0.8] : [0.9, 0.86])),
       ]),
       thoughts: [
         {
-          context: 'a<b',
-          answer: '|',
-          before: { thought: '1', probability: 0.5 },
-          after: { thought: '2', probability: 1 },
+          ...{ context: 'a<b', answer: '|' },
+          ...{ before: { thought: '1', probability: 0.5 }, after: { thought: '2', probability: 1 } },
         },
       ],
-      ...{ machine: 'a machine', minutes: 7 },
     };
+  }
+
+  async function write(): Promise<{ markdown: string; html: string }> {
     const folder = await mkdtemp(join(tmpdir(), 'reproduce-'));
-    await writeReport(folder, findings);
+    const how = { scale: 'full', machine: 'a machine', minutes: 7 } as const;
+    await writeReport(folder, [findings(settled, 0.8), findings(open, 0.3)], how);
     const read = (name: string) => readFile(join(folder, name), 'utf8');
     const texts = { markdown: await read('reproduction.md'), html: await read('reproduction.html') };
-    expect(JSON.parse(await read('reproduction.json'))).toMatchObject({ rates: { cpt: 1e-4 }, minutes: 7 });
+    expect(JSON.parse(await read('reproduction.json'))).toMatchObject({
+      minutes: 7,
+      studies: [{ name: 'settled', rates: { cpt: 1e-4 } }, { name: 'open' }],
+    });
     await rm(folder, { recursive: true });
     return texts;
   }
@@ -188,11 +205,17 @@ describe('the report', () => {
     expect(markdown).not.toMatch(/NaN|undefined/);
   });
 
+  it('says of each claim where it holds, where it does not, and where it was not tested', async () => {
+    const { markdown } = await write();
+    expect(markdown).toContain('| above RPT | above: sums, words, cups, diary | overlap: boxes, drawers |');
+    expect(markdown).toMatch(/\| above CPT .* after the same post-training \| above: sums.* \| not run \|/);
+  });
+
   it('is a page that needs no network, with its text escaped', async () => {
     const { html } = await write();
     expect(html).not.toMatch(/<script|<link|src=|href="http/);
     expect(html).toContain('<code>a&lt;b</code>');
-    expect(html.match(/<svg role="img" aria-label="/g)).toHaveLength(FAMILIES.length);
+    expect(html.match(/<svg role="img" aria-label="/g)).toHaveLength(SETTLED.length + OPEN.length);
   });
 });
 
