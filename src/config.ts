@@ -710,6 +710,80 @@ export const trainSchema = trainOptionsSchema
 /** Settings of `train` after checks, as `train` takes them. */
 export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
 
+/** Names of src/eval/tasks.ts. */
+const evalTasks = z.enum(['gsm8k', 'math-500', 'minerva', 'amc', 'aime', 'mmlu', 'mmlu-pro', 'gpqa', 'custom']);
+const CHOICE_TASKS: readonly z.output<typeof evalTasks>[] = ['mmlu', 'gpqa'];
+
+/** Settings of `eval` before the checks across settings; the source of its flags. */
+export const evalOptionsSchema = z.object({
+  model: modelAndData.model,
+  task: option(evalTasks, FILES, 'Benchmark; custom: rows of `prompt` and `answer`'),
+  data: option(
+    z.array(text).min(1),
+    FILES,
+    "The benchmark's questions, as its authors publish them: .jsonl, .parquet, .arrow",
+    { path: true },
+  ),
+  out: option(text, FILES, 'Folder to create for results and samples', { path: true }),
+  overwrite: option(flag, FILES, 'Replace OUT if an earlier evaluation wrote it'),
+  onBadRows: modelAndData.onBadRows,
+  limit: option(count.optional(), FILES, 'Use only this many questions', { defaultText: 'all' }),
+  shots: option(
+    z.int().min(0).default(0),
+    OBJECTIVE,
+    'Examples to show before each question: the first of --shots-data',
+  ),
+  shotsData: option(z.array(text).min(1).optional(), FILES, 'Questions to show as examples, with the same columns', {
+    path: true,
+  }),
+  think: option(flag, THOUGHTS, 'Open a thought before each answer; otherwise the model thinks if and as it wants'),
+  samples: option(count.default(1), THOUGHTS, 'Answers per question: their mean is pass@1'),
+  maxThoughtTokens: thoughtOptions.maxThoughtTokens,
+  maxCompletionTokens: option(count.optional(), THOUGHTS, 'An answer is cut off at this many tokens', {
+    defaultText: '256; 1,024 for mathematics, 2,048 for mmlu-pro',
+  }),
+  temperature: option(
+    thoughtOptions.temperature.unwrap().default(0),
+    THOUGHTS,
+    'Sampling temperature; 0 takes the likeliest token',
+  ),
+  ...{ topK: thoughtOptions.topK, topP: thoughtOptions.topP, minP: thoughtOptions.minP },
+  ...{ thinkOpen: thoughtOptions.thinkOpen, thinkClose: thoughtOptions.thinkClose },
+  chatTemplate: option(
+    text.optional(),
+    OBJECTIVE,
+    "model, or a file with a Jinja template: questions are put as a user's message",
+    { defaultText: 'none' },
+  ),
+  seed: thoughtOptions.seed,
+  ...machineOptions,
+  documentsPerBatch: option(count.default(16), MACHINE, 'Questions that go through the model at the same time'),
+  json,
+});
+
+/** Settings of `eval` with its checks across settings. */
+export const evalSchema = evalOptionsSchema.superRefine((options, context) => {
+  const refuse = (key: keyof typeof options, message: string) =>
+    context.addIssue({ code: 'custom', path: [key], input: options[key], message });
+  const compares = CHOICE_TASKS.includes(options.task);
+  if (options.shots > 0 && options.shotsData === undefined) {
+    refuse('shots', 'needs --shots-data: the examples are not taken from the questions');
+  }
+  if (options.shotsData !== undefined && options.shots === 0)
+    refuse('shotsData', 'is read for --shots only; how many?');
+  if (options.samples > 1 && compares && !options.think) {
+    refuse('samples', `must be 1: ${options.task} compares likelihoods, and without --think nothing is sampled`);
+  } else if (options.samples > 1 && options.temperature === 0) {
+    refuse('samples', 'needs --temperature above 0: the likeliest tokens are the same every time');
+  }
+  if (compares && options.maxCompletionTokens !== undefined) {
+    refuse('maxCompletionTokens', `has no use with ${options.task}, which compares given answers`);
+  }
+  if (options.dtype === 'bfloat16' && !options.device.startsWith('cuda')) refuse('dtype', NO_BFLOAT16);
+});
+/** Settings of `eval` after checks, as `runEval` takes them. */
+export type EvalConfig = Omit<z.output<typeof evalSchema>, 'json'>;
+
 export const inspectSchema = z.object({
   path: option(text, FILES, 'Arrow file of rollouts, or run folder', { positional: true, path: true }),
   count: option(z.int().min(0).default(3), OUTPUT, 'Thoughts to show of each kind: best, worst, random'),

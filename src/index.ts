@@ -21,7 +21,9 @@ export {
 } from './arrow.ts';
 // Whole runs, as the command line does them, and what they leave (docs/metrics.md).
 export {
+  type EvalConfig,
   type ExportConfig,
+  evalSchema,
   exportSchema,
   type RescoreConfig,
   type RolloutConfig,
@@ -79,6 +81,7 @@ export {
   typedArrayFor,
 } from './dtypes.ts';
 export { RunError, UserError } from './errors.ts';
+export { type EvalSummary, runEval } from './eval-run.ts';
 // Checkpoints and their graphs.
 export {
   ARTIFACTS,

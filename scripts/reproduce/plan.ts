@@ -65,8 +65,9 @@ const SETTLED_QUICK: Scale = {
 const OPEN_FULL: Scale = {
   ...SETTLED_FULL,
   arms: ['cpt', 'cpt-flops', 'rlp-ema', 'rpt', 'best-of-group'],
-  steps: 20,
-  sweepSteps: 20,
+  seeds: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+  steps: 10,
+  sweepSteps: 10,
   ablationSeeds: [],
   stabilitySeeds: [],
   postTraining: { ...SETTLED_FULL.postTraining, arms: [] },
@@ -119,8 +120,8 @@ export const STUDIES: readonly Study[] = [
       'the probability of what came, which the right thought raises whenever it stands there.',
     fairness:
       'This text was made to tell the two rewards apart, after RPT had come out ahead on the text in which one answer is right; the other text is ' +
-      'as it was. The steps, the families of questions and the settings of the arms were chosen with trials on the same base model and other ' +
-      'held-out questions. Both are told where to think. Run on, both come near to the ceiling: what RLP gains here is speed.',
+      'as it was. The families and the number of steps were chosen by trials, before most arms come near to the ceiling. RLP and RPT are both told ' +
+      'where to think. Run on, both come near to the ceiling: what RLP gains here is speed.',
     families: OPEN,
     baseRecipe: { documents: 600_000, steps: 8_000 },
     quick: OPEN_QUICK,

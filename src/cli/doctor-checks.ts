@@ -107,7 +107,7 @@ function judgeCuda({ runtime, platform }: Facts): Check[] {
   const { usable, reason = 'no reason given', setup } = runtime.cuda;
   const driver = setup.driver === undefined ? '' : `, driver ${setup.driver}`;
   const versions = setup.libraries.flatMap(({ name, version }) => (version === undefined ? [] : `${name} ${version}`));
-  if (usable) return [{ name: 'CUDA', status: 'ok', found: ['usable' + driver, ...versions].join(', ') }];
+  if (usable) return [{ name: 'CUDA', status: 'ok', found: [`usable${driver}`, ...versions].join(', ') }];
   const check = (advice: string): Check => ({ name: 'CUDA', status: 'absent', found: `not usable: ${reason}`, advice });
   if (platform !== 'linux-x64') return [check('onnxruntime-node has CUDA on linux-x64 only; the CPU works here')];
   if (setup.driver === undefined) return [check('no NVIDIA driver here, so nothing to install; the CPU works')];

@@ -1,11 +1,13 @@
 #!/usr/bin/env node
-import { readFileSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import yargs, { type Argv } from 'yargs';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
+import { packageVersion } from '../package-version.ts';
 import type { Command } from './command.ts';
 import { doctorCommand } from './doctor.ts';
+import { evalCommand } from './eval.ts';
 import { exportCommand } from './export.ts';
 import { inspectCommand } from './inspect.ts';
 import type { Io } from './io.ts';
@@ -13,12 +15,10 @@ import { protectDash } from './options-from-schema.ts';
 import { rolloutCommand } from './rollout.ts';
 import { trainCommand } from './train.ts';
 
-const COMMANDS: readonly Command[] = [exportCommand, rolloutCommand, trainCommand, inspectCommand, doctorCommand];
-
-function packageVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  return typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : '?';
-}
+const COMMANDS: readonly Command[] = [
+  ...[exportCommand, rolloutCommand, trainCommand],
+  ...[evalCommand, inspectCommand, doctorCommand],
+];
 
 const commandName = (command: Command) => command.usage.split(' ')[0] ?? '';
 

@@ -6,8 +6,6 @@ import { type AdvantageOptions, groupAdvantages, type RewardedGroup } from './gr
 import { type HorizonReduction, informationGain, score } from './information-gain.ts';
 import { standardDeviation, ZERO_STD } from './spread.ts';
 
-export { groupRelativeAdvantages } from './advantage.ts';
-export { type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
 export {
   type AnswerRules,
   answerReward,
@@ -15,7 +13,9 @@ export {
   extractAnswer,
   lastBoxed,
   referenceAnswer,
-} from './answer-match.ts';
+} from '../answer-match.ts';
+export { groupRelativeAdvantages } from './advantage.ts';
+export { type AdvantageScale, scaleAdvantages } from './advantage-scale.ts';
 export {
   Baseline,
   type BaselineOptions,

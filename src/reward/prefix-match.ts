@@ -1,5 +1,5 @@
+import { lastBoxed } from '../answer-match.ts';
 import { internal } from '../errors.ts';
-import { lastBoxed } from './answer-match.ts';
 
 /**
  * The reward of RPT (Dong et al., arXiv 2506.08007, eq. 2): 1 if the bytes of the prediction are a prefix of those of the true

@@ -11,7 +11,7 @@ const PROMPTS_FLAG = '--documents-per-step';
 
 /**
  * GRPO with a verifiable reward (RLVR): the model answers prompts, and an answer is paid 1 if it equals the reference, else 0
- * (src/reward/answer-match.ts).
+ * (src/answer-match.ts).
  */
 export const openGrpo: OpenObjective = async (config, model) => {
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);

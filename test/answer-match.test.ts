@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { answerReward, answersMatch, extractAnswer, lastBoxed, referenceAnswer } from '../../src/reward/index.ts';
+import { answerReward, answersMatch, extractAnswer, lastBoxed, referenceAnswer } from '../src/answer-match.ts';
 
 describe('the answer of a completion', () => {
   test.each([

@@ -1,0 +1,143 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { SampleRow } from '../../src/eval/index.ts';
+import { refused } from '../bad-input/refused.ts';
+import { runCli } from '../cli/run-cli.ts';
+import { temporaryFolder } from '../export/checkpoint-fixture.ts';
+
+let folder: ReturnType<typeof temporaryFolder>;
+const sums = ['783073=', '931000=', '522578=', '104030='];
+const sumOf = (prompt: string) => [...prompt.slice(0, -1)].reduce((sum, digit) => sum + Number(digit), 0) % 10;
+const write = (name: string, rows: readonly object[]) => {
+  const file = folder.in(name);
+  writeFileSync(file, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return file;
+};
+
+beforeEach(() => {
+  folder = temporaryFolder();
+});
+afterEach(() => folder[Symbol.dispose]());
+
+const evaluate = (data: string, more: readonly string[] = []) => [
+  ...['eval', '--model', 'models/tiny-qwen3', '--task', 'custom', '--data', data, '--out', folder.in('out')],
+  ...['--max-completion-tokens', '1', '--threads', '1', ...more],
+];
+const THINKING = ['--think', '--max-thought-tokens', '10'];
+
+function readOutput(): { results: Record<string, never>; samples: SampleRow[] } {
+  const files = readdirSync(folder.in('out'));
+  const read = (start: string) => {
+    const name = files.find((file) => file.startsWith(start));
+    return readFileSync(join(folder.in('out'), name ?? ''), 'utf8');
+  };
+  const lines = read('samples_').trimEnd().split('\n');
+  return { results: JSON.parse(read('results_')), samples: lines.map((line) => JSON.parse(line)) };
+}
+
+describe('an evaluation', () => {
+  test('behind thoughts the tiny model knows its sums, greedy', async () => {
+    const data = write(
+      'sums.jsonl',
+      sums.map((prompt) => ({ prompt, answer: sumOf(prompt) })),
+    );
+    const { code, out } = await runCli(evaluate(data, [...THINKING, '--json']));
+    expect(code).toBe(0);
+    const summary = JSON.parse(out);
+    expect(summary).toMatchObject({ task: 'custom', questions: 4, samples: 1 });
+    expect(summary.metrics).toEqual({ 'exact_match,extracted': 1, 'exact_match_stderr,extracted': 0 });
+    const { results, samples } = readOutput();
+    expect(results).toMatchObject({
+      results: { custom: { alias: 'custom', ...summary.metrics } },
+      'n-samples': { custom: { original: 4, effective: 4 } },
+      'n-shot': { custom: 0 },
+      higher_is_better: { custom: { exact_match: true } },
+    });
+    expect(samples.map(({ resps }) => resps)).toEqual(sums.map((prompt) => [[String(sumOf(prompt))]]));
+    expect(samples[0]).toMatchObject({ doc_id: 0, target: '8', filter: 'extracted', exact_match: 1 });
+  }, 30_000);
+
+  test('sampled answers depend on the seed, and not on the batch', async () => {
+    const data = write(
+      'sums.jsonl',
+      sums.map((prompt) => ({ prompt, answer: sumOf(prompt) })),
+    );
+    const responses = async (...more: string[]) => {
+      const flags = ['--samples', '4', '--temperature', '1', '--overwrite', ...THINKING, ...more];
+      expect((await runCli(evaluate(data, flags))).code).toBe(0);
+      return readOutput().samples.map(({ resps }) => resps);
+    };
+    const first = await responses();
+    expect(await responses('--documents-per-batch', '1')).toEqual(first);
+    expect(await responses('--seed', '1')).not.toEqual(first);
+  }, 30_000);
+
+  test('choices are compared, and examples shown', async () => {
+    const rows = [0, 1, 2].map((i) => ({ question: `${i}?`, choices: ['1', '2'], answer: i % 2, subject: 'x' }));
+    const data = write('questions.jsonl', rows);
+    const shots = write('shots.jsonl', rows.slice(0, 1));
+    const { code } = await runCli([
+      ...['eval', '--model', 'models/tiny-qwen3', '--task', 'mmlu', '--data', data, '--out', folder.in('out')],
+      ...['--shots', '1', '--shots-data', shots, '--threads', '1'],
+    ]);
+    expect(code).toBe(0);
+    const { samples } = readOutput();
+    for (const [i, { resps, filtered_resps, acc, target, arguments: args }] of samples.entries()) {
+      const logProbs = (resps as number[][]).map(([value]) => value);
+      expect(filtered_resps).toEqual([logProbs.indexOf(Math.max(...logProbs))]);
+      expect(acc).toBe(Number(filtered_resps[0] === i % 2));
+      expect(target).toBe(i % 2);
+      expect(args.gen_args_1.arg_1).toBe(' B');
+      expect(args.gen_args_0.arg_0).toContain('0?\nA. 1\nB. 2\nAnswer: A\n\n');
+    }
+  }, 30_000);
+});
+
+describe('is refused', () => {
+  test.each<[what: string, rows: object[], more: string[], message: RegExp]>([
+    ['a row without an answer', [{ prompt: 'x' }], [], /:1: expected a column "answer" .* found "prompt"/],
+    [
+      'a question that is too long',
+      [{ prompt: 'x'.repeat(5000), answer: 1 }],
+      [],
+      /:1: the question has 5000 tokens, .*leave 409\d/,
+    ],
+    [
+      'samples that are all the same',
+      [{ prompt: 'x', answer: 1 }],
+      ['--samples', '2'],
+      /--samples 2: needs --temperature above 0/,
+    ],
+    ['examples from nowhere', [{ prompt: 'x', answer: 1 }], ['--shots', '2'], /--shots 2: needs --shots-data/],
+    [
+      'a chat template that is not there',
+      [{ prompt: 'x', answer: 1 }],
+      ['--chat-template', 'model'],
+      /--chat-template model: .* has none/,
+    ],
+    ['a task that is not known', [{ prompt: 'x', answer: 1 }], ['--task', 'gsm9k'], /--task/],
+    ['a GPU that is not there', [{ prompt: 'x', answer: 1 }], ['--device', 'cuda'], /cannot use device cuda:0/],
+  ])('%s', async (_what, rows, more, message) => {
+    const data = write('data.jsonl', rows);
+    const args = evaluate(data, more);
+    // A flag given twice is another error.
+    const once = more[0] === '--task' ? args.toSpliced(args.indexOf('--task'), 2) : args;
+    expect(await refused(folder, once)).toMatch(message);
+  });
+
+  test('output that is there already', async () => {
+    const data = write('sums.jsonl', [{ prompt: sums[0], answer: sumOf(sums[0]) }]);
+    expect((await runCli(evaluate(data))).code).toBe(0);
+    expect(await refused(folder, evaluate(data))).toMatch(/exists already; pass --overwrite to replace it/);
+  });
+
+  test('too few examples of a subject', async () => {
+    const row = (subject: string) => ({ question: 'q', choices: ['1', '2'], answer: 0, subject });
+    const [data, shots] = [write('q.jsonl', [row('law')]), write('s.jsonl', [row('art'), row('law')])];
+    const args = ['eval', '--model', 'models/tiny-qwen3', '--task', 'mmlu', '--data', data, '--out', folder.in('out')];
+    expect(await refused(folder, [...args, '--shots', '2', '--shots-data', shots])).toMatch(
+      /--shots 2: --shots-data has 1 examples about "law", for .*q\.jsonl:1/,
+    );
+  });
+});
