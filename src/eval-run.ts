@@ -24,7 +24,7 @@ import { checkOutputPath, withAtomicDirectory } from './output.ts';
 import { packageVersion } from './package-version.ts';
 import type { RunHooks } from './progress.ts';
 import { type RolloutDocument, RolloutEngine, type Thought, truncates } from './rollout/index.ts';
-import type { SessionOptions } from './runtime/index.ts';
+import { type SessionOptions, transfers } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
 import { ThoughtData } from './thought-data.ts';
 
@@ -38,6 +38,9 @@ export interface EvalSummary {
   /** By lm-evaluation-harness's names: `exact_match,strict-match`, `acc`, ... */
   metrics: Record<string, number>;
   seconds: number;
+  /** Bytes that crossed between the host and the device; left out on the CPU. */
+  bytesToDevice?: number;
+  bytesToHost?: number;
 }
 
 /** Kind of the output folder. */
@@ -58,6 +61,7 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
   const model = await openModel(config.model, { dtype: config.dtype, truncation: truncates(config) });
   const asked = await Asked.open(task, model, config, questions, examples ?? []);
 
+  const before = transfers();
   const start = performance.now();
   const evaluate =
     task.kind === 'generation' ? generate(task, asked, options, hooks) : compare(task, asked, options, hooks);
@@ -81,7 +85,13 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
     },
     output,
   );
-  return { out: config.out, task: task.name, questions: questions.length, samples: config.samples, metrics, seconds };
+  const now = transfers();
+  const crossed = options.device?.kind !== 'cpu' && {
+    bytesToDevice: now.toDevice - before.toDevice,
+    bytesToHost: now.toHost - before.toHost,
+  };
+  const counts = { questions: questions.length, samples: config.samples };
+  return { out: config.out, task: task.name, ...counts, metrics, seconds, ...crossed };
 }
 
 /** Settings for the results file: all but where it lies. */

@@ -78,8 +78,8 @@ function introduction(findings: readonly Findings[], { scale, machine, minutes }
       `Written by \`npm run reproduce${scale === 'quick' ? ' -- --quick' : ''}\` on ${machine}, in ${minutes.toFixed(0)} minutes. ` +
       `On each of ${findings.length} texts every arm starts from one base checkpoint (scripts/reproduce/bases, ` +
       `${(context.parameters / 1e6).toFixed(2)} million parameters) and reads the same raw text, without thoughts. ` +
-      `${first.seeds.length} seeds an arm, fixed in advance; ± is half of a 95% t interval over ` +
-      `the seeds. Held out: ${first.heldOut} questions a family, in no training text. ` +
+      'Seeds are fixed in advance; ± is half of a 95% t interval over them. ' +
+      `Held out: ${first.heldOut} questions a family, in no training text. ` +
       `*With a thought* is the probability, in percent, that an answer sampled after a sampled thought is exact; *without* that of an ` +
       'answer sampled at once, given that no thought is opened.',
   };
@@ -143,7 +143,7 @@ function describe(findings: Findings): Section[] {
   const cent = (share: number) => String(Math.round(100 * share));
   return [
     {
-      ...{ level: 2, title: study.title, text: study.question },
+      ...{ level: 2, title: study.title, text: `${study.question} ${scale.seeds.length} seeds an arm.` },
       table: [
         ['family', 'what it is', 'by chance', 'after the right thought'],
         ...study.families.map(({ name, description, chance, ceiling }) => [
