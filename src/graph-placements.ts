@@ -12,9 +12,10 @@ export interface GraphPlacement {
 
 /**
  * Loads a model's graphs on a device, one after the other.
+ * @param verbose the notice names every node
  * @throws UserError when the folder is no checkpoint, or the device cannot be used
  */
-export async function graphPlacements(directory: string, device: string): Promise<GraphPlacement[]> {
+export async function graphPlacements(directory: string, device: string, verbose = false): Promise<GraphPlacement[]> {
   const options = { ...sessionOptionsOf({ device }), recordPlacement: true };
   const model = await openModel(directory);
   const { prefill, step } = model.rolloutGraphs;
@@ -27,7 +28,7 @@ export async function graphPlacements(directory: string, device: string): Promis
   for (const [graph, bytes] of Object.entries(graphs)) {
     using session = await Session.create(bytes, { ...options, externalDataFolder: model.directory });
     const nodes = session.placement;
-    const notice = device === 'cpu' ? undefined : cpuNodesNotice(nodes, device);
+    const notice = device === 'cpu' ? undefined : cpuNodesNotice(nodes, device, verbose);
     placements.push({ graph, nodes, ...(notice !== undefined && { notice }) });
   }
   return placements;

@@ -16,6 +16,8 @@ export interface RunHooks {
   onProgress?: (progress: Progress) => void;
   /** What the user should know and nobody has to act on now: a whole sentence. */
   onNotice?: (message: string) => void;
+  /** Notices go into detail. */
+  verbose?: boolean;
   /**
    * Aborted: a rollout finishes the batch of documents in flight, training gives up the step in flight, which a resume takes
    * again; then reject with a RunError that says how to continue. A call that has no more to do resolves.

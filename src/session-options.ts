@@ -20,7 +20,7 @@ export interface DeviceSettings {
  */
 export function sessionOptionsOf(
   { device, threads, gpuMemoryLimit, tf32, cudaGraphs }: DeviceSettings,
-  hooks: Pick<RunHooks, 'onNotice'> = {},
+  hooks: Pick<RunHooks, 'onNotice' | 'verbose'> = {},
 ): SessionOptions {
   const parsed = parseDevice(device);
   checkDevice(parsed);
@@ -34,7 +34,7 @@ export function sessionOptionsOf(
       ...(cudaGraphs !== undefined && { graphs: cudaGraphs }),
     },
     onPlacement(nodes) {
-      const message = cpuNodesNotice(nodes, device);
+      const message = cpuNodesNotice(nodes, device, hooks.verbose);
       if (message === undefined || told.has(message)) return;
       told.add(message);
       hooks.onNotice?.(message);
@@ -42,11 +42,12 @@ export function sessionOptionsOf(
   };
 }
 
-/** Undefined where all is on the device. */
-export function cpuNodesNotice(nodes: readonly PlacedNode[], device: string): string | undefined {
+/** How many nodes are left to the CPU, by operator, or which; undefined where all is on the device. */
+export function cpuNodesNotice(nodes: readonly PlacedNode[], device: string, verbose = false): string | undefined {
   const onCpu = nodes.filter(({ provider }) => provider === 'CPUExecutionProvider');
   if (onCpu.length === 0) return undefined;
-  return `${onCpu.length} of ${nodes.length} nodes of a graph run on the CPU, not on ${device}: ${countedOps(onCpu)}`;
+  const names = verbose ? onCpu.map(({ name, op }) => `\n  ${op} ${name}`).join('') : '';
+  return `${onCpu.length} of ${nodes.length} nodes of a graph run on the CPU, not on ${device}: ${countedOps(onCpu)}${names}`;
 }
 
 /** `Shape 12, Range 2`, the most frequent first. */

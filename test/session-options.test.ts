@@ -13,6 +13,7 @@ it('tells nodes that stay on the CPU, and nothing where none does', () => {
   expect(cpuNodesNotice([node('MatMul'), onCpu('Shape'), onCpu('Range')], 'cuda:1')).toBe(
     '2 of 3 nodes of a graph run on the CPU, not on cuda:1: Range 1, Shape 1',
   );
+  expect(cpuNodesNotice([node('MatMul'), onCpu('Shape')], 'cuda', true)).toMatch(/Shape 1\n {2}Shape \S*$/);
   expect(cpuNodesNotice([node('MatMul')], 'cuda')).toBeUndefined();
 });
 

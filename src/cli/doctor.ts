@@ -24,7 +24,7 @@ export const doctorCommand: Command = {
     const { json, model, device } = resolveSettings(doctorSchema, doctorSchema, [flagLayer(argv)]);
     const facts = await gatherFacts();
     const checks = judge(facts);
-    if (model !== undefined) checks.push(...(await placementChecks(model, device)));
+    if (model !== undefined) checks.push(...(await placementChecks(model, device, io.verbose)));
     else if (device !== 'cpu') (await import('../session-options.ts')).sessionOptionsOf({ device });
     const ok = checks.every((check) => check.status !== 'missing');
     printResult(io, json, { ok, ...facts, checks }, () => formatDiagnosis(checks, io.outIsTerminal));
@@ -33,9 +33,9 @@ export const doctorCommand: Command = {
 };
 
 /** Where the nodes of a model's graphs run, a line a graph. */
-async function placementChecks(directory: string, device: string): Promise<Check[]> {
+async function placementChecks(directory: string, device: string, verbose: boolean): Promise<Check[]> {
   const { graphPlacements } = await import('../graph-placements.ts');
-  return (await graphPlacements(directory, device)).map(({ graph, nodes, notice }) => ({
+  return (await graphPlacements(directory, device, verbose)).map(({ graph, nodes, notice }) => ({
     ...{ name: graph, status: notice === undefined ? 'ok' : 'absent' },
     found: notice ?? `all of ${nodes.length} nodes on ${device}`,
   }));

@@ -40,7 +40,10 @@ function buildParser(args: readonly string[], found: (command: Command, argv: Re
     .scriptName('rlp-ort')
     .usage('$0 COMMAND\n\nReinforcement learning pretraining (RLP) of language models on ONNX Runtime.')
     .parserConfiguration({ 'camel-case-expansion': false, 'parse-numbers': false })
-    .option('verbose', { boolean: true, description: 'Print the stack of unexpected errors' })
+    .option('verbose', {
+      boolean: true,
+      description: 'Name every node that a device leaves to the CPU; print the stack of unexpected errors',
+    })
     .epilogue(
       '`rlp-ort COMMAND --help` lists the flags of a command. Exit codes: 0 done, 1 failed, 2 change something.',
     )
@@ -84,7 +87,8 @@ function parse(args: readonly string[]): Request {
  * @param args arguments after the program's name
  * @returns the exit code: 0 done, 1 failed while running, 2 the user must change something
  */
-export async function main(args: readonly string[], io: Io): Promise<number> {
+export async function main(args: readonly string[], terminal: Io): Promise<number> {
+  const io = { ...terminal, verbose: terminal.verbose || args.includes('--verbose') };
   try {
     const request = parse(args);
     if ('print' in request) {
@@ -106,8 +110,7 @@ export async function main(args: readonly string[], io: Io): Promise<number> {
       return 1;
     }
     io.err(`rlp-ort: failed: ${messageOf(thrown)}\n`);
-    const showStack = io.verbose || args.includes('--verbose');
-    if (showStack && thrown instanceof Error) io.err(`${thrown.stack}\n`);
+    if (io.verbose && thrown instanceof Error) io.err(`${thrown.stack}\n`);
     else io.err('This is an error of the program or of the machine; --verbose shows where it happened.\n');
     return 1;
   }

@@ -92,7 +92,7 @@ export function createProgress(io: Io, now: () => number = Date.now): ProgressRe
 /** Runs long work with its progress and notices shown, and ends the bar whatever happens. */
 export async function withProgress<T>(
   io: Io,
-  work: (hooks: Required<Pick<RunHooks, 'onProgress' | 'onNotice'>>) => Promise<T>,
+  work: (hooks: Required<Pick<RunHooks, 'onProgress' | 'onNotice' | 'verbose'>>) => Promise<T>,
 ): Promise<T> {
   const progress = createProgress(io);
   const onNotice = (message: string) => {
@@ -100,7 +100,7 @@ export async function withProgress<T>(
     io.err(`rlp-ort: ${message}\n`);
   };
   try {
-    return await work({ onProgress: progress.report, onNotice });
+    return await work({ onProgress: progress.report, onNotice, verbose: io.verbose });
   } finally {
     progress.stop();
   }
