@@ -40,8 +40,12 @@ const ARTICLES = {
 };
 
 /** What the setting accepts, in words: `must be a whole number, at least 2`. */
-function expectation(spec: OptionSpec): string {
-  if (spec.type === 'choice') return `must be one of ${spec.choices.join(', ')}`;
+function expectation(spec: OptionSpec, value: unknown): string {
+  if (spec.type === 'choice') {
+    // Of two or three letters everything is near to something.
+    const close = typeof value === 'string' && value.length > 3 ? nearest(value, spec.choices) : undefined;
+    return `must be one of ${spec.choices.join(', ')}${close === undefined ? '' : `; did you mean ${close}?`}`;
+  }
   return `must be ${ARTICLES[spec.type]}${spec.bounds === '' ? '' : `, ${spec.bounds}`}`;
 }
 
@@ -51,7 +55,7 @@ function problemOf(issue: z.core.$ZodIssue, spec: OptionSpec, value: unknown): s
   if (Array.isArray(value) && value.length === 0) return 'needs at least one value';
   if (issue.code === 'custom' || issue.code === 'invalid_format') return issue.message;
   if (issue.code === 'too_small' && issue.origin === 'string') return 'must not be empty';
-  return expectation(spec) + hint;
+  return expectation(spec, value) + hint;
 }
 
 function unknownKey(name: string, layer: Layer, specs: readonly OptionSpec[]): string {

@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { behindPrompt, type ChoiceRow, choiceLogProbs } from './choice-log-probs.ts';
 import type { EvalConfig } from './config.ts';
-import { type ChatTemplate, loadChatTemplate, openCorpora, placeOf, type Row } from './data/index.ts';
+import {
+  type BadRows,
+  badRowsNotice,
+  type ChatTemplate,
+  Corpus,
+  loadChatTemplate,
+  placeOf,
+  type Row,
+} from './data/index.ts';
 import { RunError, UserError } from './errors.ts';
 import {
   accuracyMetrics,
@@ -33,6 +41,8 @@ export interface EvalSummary {
   out: string;
   task: string;
   questions: number;
+  /** Rows left out because no question can be made of them, if there are any. */
+  badRows?: BadRows;
   /** Answers, or thoughts before choices, per question. */
   samples: number;
   /** By lm-evaluation-harness's names: `exact_match,strict-match`, `acc`, ... */
@@ -56,8 +66,9 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
   await checkOutputPath(config.out, output);
   const options = sessionOptionsOf(config, hooks);
   const task = TASKS[config.task];
-  const questions = await readQuestions(task, config.data, config);
-  const examples = config.shotsData && (await readQuestions(task, config.shotsData, { onBadRows: config.onBadRows }));
+  const { questions: all, badRows } = await readQuestions(task, config.data, config, hooks);
+  const questions = all.slice(0, config.limit);
+  const examples = config.shotsData && (await readQuestions(task, config.shotsData, config, hooks)).questions;
   const model = await openModel(config.model, { dtype: config.dtype, truncation: truncates(config) });
   const asked = await Asked.open(task, model, config, questions, examples ?? []);
 
@@ -72,7 +83,8 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
   const rows = sampleRows(outcomes, asked.generation);
   const date = new Date();
   const results = resultsFile(task, metrics, rows, {
-    ...{ model: config.model, shots: config.shots, questions: questions.length, generation: asked.generation },
+    ...{ model: config.model, shots: config.shots, generation: asked.generation },
+    ...{ rows: all.length, questions: questions.length },
     ...{ date, seconds, version: packageVersion(), config: recorded(config) },
   });
   const stamp = date.toISOString().replaceAll(':', '-').replace('Z', '');
@@ -90,7 +102,7 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
     bytesToDevice: now.toDevice - before.toDevice,
     bytesToHost: now.toHost - before.toHost,
   };
-  const counts = { questions: questions.length, samples: config.samples };
+  const counts = { questions: questions.length, ...(badRows.count > 0 && { badRows }), samples: config.samples };
   return { out: config.out, task: task.name, ...counts, metrics, seconds, ...crossed };
 }
 
@@ -103,25 +115,25 @@ function recorded({ out: _out, overwrite: _overwrite, ...config }: EvalConfig): 
 async function readQuestions(
   task: Task,
   files: readonly string[],
-  { onBadRows, limit }: Pick<EvalConfig, 'onBadRows' | 'limit'>,
-): Promise<Question[]> {
-  const [{ corpus }] = await openCorpora(
-    files,
-    {},
-    {
-      ...{ onBadRows, limit, columns: { text: 'text', all: task.columns } },
-      parse(row: Row) {
-        const question: Question = { values: given(row.values), columns: row.columns, place: placeOf(row) };
-        task.prompt(question);
-        task.solution(question);
-        if (task.kind === 'generation') task.target(question);
-        return { id: question.place, source: { file: row.file, row: row.row }, question };
-      },
+  { onBadRows }: Pick<EvalConfig, 'onBadRows'>,
+  { onNotice }: RunHooks,
+): Promise<{ questions: Question[]; badRows: BadRows }> {
+  const corpus = await Corpus.open(files, {
+    ...{ onBadRows, columns: { text: 'text', all: task.columns } },
+    parse(row: Row) {
+      const question: Question = { values: given(row.values), columns: row.columns, place: placeOf(row) };
+      task.prompt(question);
+      task.solution(question);
+      if (task.kind === 'generation') task.target(question);
+      return { id: question.place, source: { file: row.file, row: row.row }, question };
     },
-  );
+  });
+  const { badRows } = corpus;
+  const notice = badRowsNotice(badRows);
+  if (notice !== undefined) onNotice?.(notice);
   const questions: Question[] = [];
   for await (const { item } of corpus.read()) questions.push(item.question);
-  return questions;
+  return { questions, badRows };
 }
 
 /** Without what a table's row does not have. */

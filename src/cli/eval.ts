@@ -1,11 +1,11 @@
 import { evalOptionsSchema, evalSchema } from '../config.ts';
 import { resolveSettings } from '../config-resolve.ts';
 import type { Command } from './command.ts';
+import { formatEval } from './eval-table.ts';
 import { declareExamples } from './examples.ts';
 import { printResult } from './io.ts';
 import { declareOptions, flagLayer } from './options-from-schema.ts';
 import { withProgress } from './progress.ts';
-import { formatSummary } from './summary.ts';
 
 export const evalCommand: Command = {
   usage: 'eval',
@@ -32,7 +32,7 @@ export const evalCommand: Command = {
     const { json, ...config } = resolveSettings(evalOptionsSchema, evalSchema, [flagLayer(argv)]);
     const { runEval } = await import('../eval-run.ts');
     const summary = await withProgress(io, (hooks) => runEval(config, { ...hooks, signal: io.signal }));
-    printResult(io, json, summary, () => formatSummary(summary));
+    printResult(io, json, summary, () => formatEval(summary));
     return 0;
   },
 };

@@ -7,7 +7,7 @@ export function deviation(values: readonly number[]): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
 }
 
-/** Standard error of the mean over the questions. */
+/** Standard error of the mean over the questions; NaN of a single one. */
 export const standardError = (values: readonly number[]): number => deviation(values) / Math.sqrt(values.length);
 
 /**
@@ -34,33 +34,30 @@ export const passKs = (n: number): number[] => {
  * @param options.suffix follows the name of every metric, say `,strict-match`
  * @param options.passes pass@k, too
  * @returns the mean with its standard error over the questions; with several samples the standard deviation of that mean from one
- *   round of samples to the next, and pass@k
+ *   round of samples to the next, and pass@k. Of a single question there is no standard error: its metrics are left out
  */
 export function accuracyMetrics(
   scores: readonly (readonly number[])[],
   name: string,
   { suffix = '', passes = true }: { suffix?: string; passes?: boolean } = {},
 ): Record<string, number> {
-  const ofQuestions = scores.map(mean);
   const samples = scores[0].length;
-  const metrics: Record<string, number> = {
-    [`${name}${suffix}`]: mean(ofQuestions),
-    [`${name}_stderr${suffix}`]: standardError(ofQuestions),
+  const metrics: Record<string, number> = {};
+  const add = (metric: string, ofQuestions: readonly number[]) => {
+    metrics[`${metric}${suffix}`] = mean(ofQuestions);
+    if (ofQuestions.length > 1) metrics[`${metric}_stderr${suffix}`] = standardError(ofQuestions);
   };
+  add(name, scores.map(mean));
   if (samples === 1) return metrics;
   const rounds = Array.from({ length: samples }, (_, i) => mean(scores.map((own) => own[i])));
   metrics[`${name}_run_std${suffix}`] = deviation(rounds);
   if (!passes) return metrics;
   for (const k of passKs(samples).slice(1)) {
-    const estimates = scores.map((own) =>
-      passAtK(
-        samples,
-        own.reduce((a, b) => a + b, 0),
-        k,
-      ),
+    const right = scores.map((own) => own.reduce((a, b) => a + b, 0));
+    add(
+      `pass@${k}`,
+      right.map((count) => passAtK(samples, count, k)),
     );
-    metrics[`pass@${k}${suffix}`] = mean(estimates);
-    metrics[`pass@${k}_stderr${suffix}`] = standardError(estimates);
   }
   return metrics;
 }

@@ -77,6 +77,8 @@ export function resultsFile(
   run: {
     model: string;
     shots: number;
+    /** Questions of the files, and how many of them were asked. */
+    rows: number;
     questions: number;
     config: Readonly<Record<string, unknown>>;
     generation: Readonly<Record<string, unknown>>;
@@ -103,8 +105,8 @@ export function resultsFile(
     versions: { [name]: version },
     'n-shot': { [name]: run.shots },
     higher_is_better: { [name]: Object.fromEntries(higher) },
-    'n-samples': { [name]: { original: run.questions, effective: run.questions } },
-    config: { model: 'rlp-ort', model_args: `pretrained=${run.model}`, ...run.config },
+    'n-samples': { [name]: { original: run.rows, effective: run.questions } },
+    config: { ...run.config, model: 'rlp-ort', model_args: `pretrained=${run.model}` },
     date: run.date.getTime() / 1000,
     task_hashes: { [name]: taskHash(rows) },
     model_source: 'rlp-ort',

@@ -94,6 +94,24 @@ describe('an evaluation', () => {
   }, 30_000);
 });
 
+test('a table for people; bad rows that are left out are told; a part of the questions', async () => {
+  const data = write('sums.jsonl', [{ prompt: '' }, ...sums.map((prompt) => ({ prompt, answer: sumOf(prompt) }))]);
+  const flags = ['--samples', '2', '--temperature', '1', '--limit', '3', '--on-bad-rows', 'skip', ...THINKING];
+  const { code, out, err } = await runCli(evaluate(data, flags));
+  expect(code).toBe(0);
+  expect(err).toContain('warning: 1 row is bad and left out: ');
+  expect(out).toMatch(/^questions +3\nbad rows count +1\n/m);
+  const figures = String.raw`\d\.\d{4} +\d\.\d{4}`;
+  expect(out).toMatch(/\nfilter {5}metric {8}value {2}stderr {2}run std\n/);
+  expect(out).toMatch(new RegExp(`^extracted  exact_match  ${figures} +${figures.slice(0, 9)}`, 'm'));
+  expect(out).toMatch(new RegExp(`^extracted  pass@2 +${figures} *$`, 'm'));
+  const { results } = readOutput();
+  expect(results).toMatchObject({
+    'n-samples': { custom: { original: 4, effective: 3 } },
+    config: { model: 'rlp-ort' },
+  });
+}, 30_000);
+
 describe('is refused', () => {
   test.each<[what: string, rows: object[], more: string[], message: RegExp]>([
     ['a row without an answer', [{ prompt: 'x' }], [], /:1: expected a column "answer" .* found "prompt"/],
@@ -116,13 +134,32 @@ describe('is refused', () => {
       ['--chat-template', 'model'],
       /--chat-template model: .* has none/,
     ],
-    ['a task that is not known', [{ prompt: 'x', answer: 1 }], ['--task', 'gsm9k'], /--task/],
+    [
+      'a task that is not known',
+      [{ prompt: 'x', answer: 1 }],
+      ['--task', 'gsm9k'],
+      /^--task gsm9k: must be one of gsm8k, .*custom; did you mean gsm8k\?$/,
+    ],
+    ['a file without rows', [], [], /data\.jsonl: the file holds no rows; expected a JSON object a line$/],
+    [
+      'gsm8k without a golden answer',
+      [{ question: 'q', answer: 'four' }],
+      ['--task', 'gsm8k'],
+      /:1: the answer has no "#### NUMBER" at its end, and is no number itself\. .*--on-bad-rows skip$/,
+    ],
+    [
+      'choices that are not there',
+      [{ question: 'q', answer: 1 }],
+      ['--task', 'mmlu-pro'],
+      /:1: expected a column "choices" or "options" with a value, found "question", "answer"/,
+    ],
+    ['no model', [{ prompt: 'x', answer: 1 }], ['--model', 'nowhere'], /nowhere/],
     ['a GPU that is not there', [{ prompt: 'x', answer: 1 }], ['--device', 'cuda'], /cannot use device cuda:0/],
   ])('%s', async (_what, rows, more, message) => {
     const data = write('data.jsonl', rows);
     const args = evaluate(data, more);
     // A flag given twice is another error.
-    const once = more[0] === '--task' ? args.toSpliced(args.indexOf('--task'), 2) : args;
+    const once = ['--task', '--model'].includes(more[0]) ? args.toSpliced(args.indexOf(more[0]), 2) : args;
     expect(await refused(folder, once)).toMatch(message);
   });
 

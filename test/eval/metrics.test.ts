@@ -54,3 +54,8 @@ test('metrics of several samples', () => {
   expect(metrics['pass@2,f']).toBeCloseTo(2 / 3, 12);
   expect(accuracyMetrics([[1], [0]], 'acc')).toEqual({ acc: 0.5, acc_stderr: 0.5 });
 });
+
+test('one question has no standard error', () => {
+  expect(accuracyMetrics([[1]], 'acc', { suffix: ',none' })).toEqual({ 'acc,none': 1 });
+  expect(Object.keys(accuracyMetrics([[1, 0]], 'acc'))).toEqual(['acc', 'acc_run_std', 'pass@2']);
+});
