@@ -69,12 +69,12 @@ const modelAndData = {
   data: option(
     z.array(text).min(1),
     FILES,
-    'Files of text: .txt, .jsonl, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input',
+    'Files of text: .txt, .jsonl, .json, .csv, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input',
     {
       path: true,
     },
   ),
-  textColumn: option(text.default('text'), FILES, 'Column of the text in .jsonl, .parquet and .arrow files'),
+  textColumn: option(text.default('text'), FILES, 'Column of the text in files that have columns'),
   idColumn: option(text.default('id'), FILES, 'Column that names a document, if there is one', {
     hint: 'random numbers are drawn by it',
   }),
@@ -721,7 +721,7 @@ export const evalOptionsSchema = z.object({
   data: option(
     z.array(text).min(1),
     FILES,
-    "The benchmark's questions, as its authors publish them: .jsonl, .parquet, .arrow",
+    "The benchmark's questions, as its authors publish them: .jsonl, .json, .csv, .parquet, .arrow",
     { path: true },
   ),
   out: option(text, FILES, 'Folder to create for results and samples', { path: true }),

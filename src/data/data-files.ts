@@ -6,6 +6,8 @@ import { glob, isDynamicPattern } from 'tinyglobby';
 import { UserError } from '../errors.ts';
 import { errnoOf, fileError } from '../file-error.ts';
 import { readArrowFileRows } from './arrow-reader.ts';
+import { readCsvRows } from './csv-reader.ts';
+import { readJsonRows } from './json-reader.ts';
 import { readJsonlRows } from './jsonl-reader.ts';
 import { readParquetRows } from './parquet-reader.ts';
 import type { RowReader } from './row.ts';
@@ -19,12 +21,14 @@ export const STDIN = '-';
 const READERS: Readonly<Record<string, RowReader>> = {
   '.txt': readTextRows,
   '.jsonl': readJsonlRows,
+  '.json': readJsonRows,
+  '.csv': readCsvRows,
   '.parquet': readParquetRows,
   '.arrow': readArrowFileRows,
   '.feather': readArrowFileRows,
 };
 /** Formats that are read from the start to the end, and so may be compressed. */
-const GZIPPED: readonly string[] = ['.txt', '.jsonl'];
+const GZIPPED: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
 
 /** A file and how it is read. */
 export interface DataFile {

@@ -105,9 +105,9 @@ describe('readDocuments', () => {
   });
 
   it('finds unknown extensions before it reads', async () => {
-    const known = '.txt, .jsonl, .parquet, .arrow, .feather, .txt.gz or .jsonl.gz';
-    const message = `a.csv: cannot tell how to read it: expected ${known}, found ".csv"`;
-    await expect(readDocuments([file('a.txt', 'a'), 'a.csv']).next()).rejects.toThrow(message);
+    const known = '.txt, .jsonl, .json, .csv, .parquet, .arrow, .feather, .txt.gz, .jsonl.gz, .json.gz or .csv.gz';
+    const message = `a.tsv: cannot tell how to read it: expected ${known}, found ".tsv"`;
+    await expect(readDocuments([file('a.txt', 'a'), 'a.tsv']).next()).rejects.toThrow(message);
     await expectError('corpus', `corpus: cannot tell how to read it: expected ${known}, found a name without`);
     await expectError('a.parquet.gz', 'found ".parquet.gz"');
   });
