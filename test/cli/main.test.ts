@@ -67,7 +67,7 @@ test('every problem of a call is listed at once', async () => {
     "rlp-ort: 10 problems:
       --modle: unknown option; did you mean --model?
       --model is missing: Folder written by \`rlp-ort export\`, or a Hugging Face checkpoint
-      --data is missing: Files of text: .txt, .jsonl, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input
+      --data is missing: Files of text: .txt, .jsonl, .json, .csv, .parquet, .arrow; patterns such as "data/*.jsonl"; - for standard input
       --out is missing: Arrow file to create, one row a thought
       --group-size 1: must be a whole number, at least 2 (a thought is paid relative to the others at its position)
       --position-strategy some: must be one of uniform, column, every, entropy, surprise
