@@ -1,5 +1,5 @@
-import { isDeepStrictEqual } from 'node:util';
 import { type DataType, Field, Float32, Float64, Int32, List, Schema, Utf8 } from 'apache-arrow';
+import { difference } from './difference.ts';
 import { UserError } from './errors.ts';
 import type { RolloutRecord } from './records.ts';
 
@@ -89,25 +89,11 @@ export function checkRolloutSchema(path: string, schema: Schema): RolloutFileMet
   }
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
-
-/** Dotted path, expected and found value of the first difference of two JSON values; undefined if they are equal. */
-function difference(expected: unknown, found: unknown, path: string): string | undefined {
-  if (isDeepStrictEqual(expected, found)) return undefined;
-  if (isObject(expected) && isObject(found)) {
-    for (const key of new Set([...Object.keys(expected), ...Object.keys(found)])) {
-      const inner = difference(expected[key], found[key], `${path}.${key}`);
-      if (inner !== undefined) return inner;
-    }
-  }
-  return `${path} is ${JSON.stringify(found)} in the file and ${JSON.stringify(expected)} now`;
-}
-
 /** UserError unless rows made under `now` may be appended to a file made under `before`. */
 export function checkSameRun(path: string, before: RolloutFileMetadata, now: RolloutFileMetadata): void {
   // Through JSON, as the file holds it: undefined keys vanish, -0 becomes 0.
   const config: unknown = JSON.parse(JSON.stringify(now.config));
-  const found = difference({ config, modelHash: now.modelHash }, before, '')?.slice(1);
+  const found = difference({ config, modelHash: now.modelHash }, before);
   if (found !== undefined) {
     throw new UserError(`${path}: cannot continue a file of another run: ${found}; resume with the same settings`);
   }

@@ -726,6 +726,9 @@ export const evalOptionsSchema = z.object({
   ),
   out: option(text, FILES, 'Folder to create for results and samples', { path: true }),
   overwrite: option(flag, FILES, 'Replace OUT if an earlier evaluation wrote it'),
+  resume: option(flag, RUN, 'Go on with an interrupted evaluation into OUT, with the same settings', {
+    callOnly: true,
+  }),
   onBadRows: modelAndData.onBadRows,
   limit: option(count.optional(), FILES, 'Use only this many questions', { defaultText: 'all' }),
   shots: option(

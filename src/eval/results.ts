@@ -3,15 +3,24 @@ import { mean } from './metrics.ts';
 import type { Question } from './question.ts';
 import type { Task } from './task.ts';
 
+/** A completion; for choices the log-likelihood of each, [choices], nats. */
+export type Response = string | readonly number[];
+
+/** What the model said to one question. */
+export interface Answered {
+  /** [samples] */
+  responses: readonly Response[];
+  /** What it thought before each, with the closing delimiter; left out where no thought was opened. */
+  thoughts?: readonly string[];
+}
+
 /** Everything about one question: what was asked, what came back, what it is worth. */
-export interface Outcome {
+export interface Outcome extends Answered {
   question: Question;
   /** What the model read. */
   prompt: string;
   /** Text of the right answer, or index of the right choice. */
   target: string | number;
-  /** Completions; for choices the log-likelihood of each [samples][choices]. */
-  responses: readonly (string | readonly number[])[];
   /** By filter (`none` for choices): what was read out of each response, and by metric whether that is right, 0 or 1. */
   filtered: Readonly<
     Record<string, { answers: readonly (string | number)[]; scores: Readonly<Record<string, readonly number[]>> }>
@@ -32,6 +41,8 @@ export interface SampleRow {
   target: string | number;
   arguments: Record<string, Record<string, unknown>>;
   resps: unknown[];
+  /** Ours: [samples]. */
+  thoughts?: readonly string[];
   filtered_resps: unknown[];
   filter: string;
   metrics: string[];
@@ -43,7 +54,7 @@ export interface SampleRow {
 
 /** The lines of the samples file: a line a question and filter. */
 export function sampleRows(outcomes: readonly Outcome[], generation: Readonly<Record<string, unknown>>): SampleRow[] {
-  return outcomes.flatMap(({ question, prompt, target, responses, filtered, choices }, doc_id) => {
+  return outcomes.flatMap(({ question, prompt, target, responses, thoughts, filtered, choices }, doc_id) => {
     const args = choices?.map((choice) => ({ arg_0: prompt, arg_1: ` ${choice}` })) ?? [
       { arg_0: prompt, arg_1: generation },
     ];
@@ -52,6 +63,7 @@ export function sampleRows(outcomes: readonly Outcome[], generation: Readonly<Re
       arguments: Object.fromEntries(args.map((arg, i) => [`gen_args_${i}`, arg])),
       // A list a request: the samples of the one prompt, or of each choice.
       resps: choices?.map((_, c) => responses.map((own) => own[c])) ?? [responses],
+      ...(thoughts && { thoughts }),
       ...{ filtered_resps: [...answers], filter, metrics: Object.keys(scores) },
       doc_hash: sha256(JSON.stringify(question.values, null, 2)),
       prompt_hash: sha256(prompt),
@@ -85,6 +97,7 @@ export function resultsFile(
     date: Date;
     seconds: number;
     version: string;
+    modelHash: string;
   },
 ): Record<string, unknown> {
   const { name, kind, version } = task;
@@ -112,6 +125,6 @@ export function resultsFile(
     model_source: 'rlp-ort',
     model_name: run.model,
     total_evaluation_time_seconds: String(run.seconds),
-    rlp_ort: { version: run.version },
+    rlp_ort: { version: run.version, model_hash: run.modelHash },
   };
 }

@@ -1,7 +1,11 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { evalSchema } from '../../src/config.ts';
+import { RunError } from '../../src/errors.ts';
 import type { SampleRow } from '../../src/eval/index.ts';
+import { runEval } from '../../src/eval-run.ts';
+import type { RunHooks } from '../../src/progress.ts';
 import { refused } from '../bad-input/refused.ts';
 import { runCli } from '../cli/run-cli.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
@@ -55,6 +59,7 @@ describe('an evaluation', () => {
       higher_is_better: { custom: { exact_match: true } },
     });
     expect(samples.map(({ resps }) => resps)).toEqual(sums.map((prompt) => [[String(sumOf(prompt))]]));
+    for (const { thoughts } of samples) expect(thoughts).toEqual([expect.stringMatching(/^.*<\/think>$/s)]);
     expect(samples[0]).toMatchObject({ doc_id: 0, target: '8', filter: 'extracted', exact_match: 1 });
   }, 30_000);
 
@@ -111,6 +116,95 @@ test('a table for people; bad rows that are left out are told; a part of the que
     config: { model: 'rlp-ort' },
   });
 }, 30_000);
+
+describe('an evaluation that is interrupted', () => {
+  const rows = [...sums, '111111=', '222222='].map((prompt) => ({ prompt, answer: sumOf(prompt) }));
+  const settings = (more: object = {}) => ({
+    ...{ model: 'models/tiny-qwen3', task: 'custom', data: [write('sums.jsonl', rows)], out: folder.in('out') },
+    ...{ think: true, maxThoughtTokens: 10, maxCompletionTokens: 1, threads: 1, samples: 2, temperature: 1 },
+    ...{ documentsPerBatch: 2, ...more },
+  });
+  const run = (more: object = {}, hooks: RunHooks = {}) => runEval(evalSchema.parse(settings(more)), hooks);
+  const partial = () => folder.in('out.partial.jsonl');
+  /** Interrupts once `count` questions are answered. */
+  async function interruptAt(count: number, more: object = {}): Promise<unknown> {
+    const abort = new AbortController();
+    const onProgress = ({ done }: { done: number }) => void (done >= count && abort.abort());
+    return await run(more, { signal: abort.signal, onProgress }).catch((thrown: unknown) => thrown);
+  }
+
+  test('goes on where it was, and ends as if nothing had happened', async () => {
+    const whole = await run();
+    const { samples } = readOutput();
+    rmSync(folder.in('out'), { recursive: true });
+
+    expect(await interruptAt(2)).toEqual(
+      new RunError(`interrupted; 2 of 6 questions are kept in ${partial()}; to go on: the same command with --resume`),
+    );
+    expect(readdirSync(folder.path).sort()).toEqual(['out.partial.jsonl', 'sums.jsonl']);
+    await expect(run()).rejects.toThrow(
+      `${partial()}: an unfinished evaluation is there; --resume to go on with it, or remove the file`,
+    );
+    expect(await interruptAt(4, { resume: true, documentsPerBatch: 3 })).toBeInstanceOf(RunError);
+    // As a kill leaves it, in the middle of a line.
+    const lines = readFileSync(partial(), 'utf8');
+    expect(lines.trimEnd().split('\n')).toHaveLength(1 + 4);
+    writeFileSync(partial(), lines.slice(0, -3));
+
+    const resumed = await run({ resume: true });
+    expect(resumed.metrics).toEqual(whole.metrics);
+    expect(readOutput().samples).toEqual(samples);
+    expect(readdirSync(folder.path).sort()).toEqual(['out', 'sums.jsonl']);
+  }, 30_000);
+
+  test('choices behind thoughts, too', async () => {
+    const questions = [0, 1, 2, 3, 4].map((i) => ({ question: `${i}1111${i}=`, choices: ['1', '2'], answer: i % 2 }));
+    const data = [write('questions.jsonl', questions)];
+    const mmlu = { task: 'mmlu', data, maxThoughtTokens: 3, maxCompletionTokens: undefined };
+    const whole = await run(mmlu);
+    const { samples } = readOutput();
+    rmSync(folder.in('out'), { recursive: true });
+    // Also where a thought is cut off and closed by force.
+    for (const { thoughts } of samples) {
+      expect(thoughts).toHaveLength(2);
+      for (const text of thoughts ?? []) expect(text).toMatch(/^(?:(?!<\/think>).)*<\/think>$/s);
+    }
+    expect(String(await interruptAt(1, mmlu))).toMatch(/interrupted; 2 of 5 questions are kept/);
+    const resumed = await run({ ...mmlu, resume: true });
+    expect(resumed.metrics).toEqual(whole.metrics);
+    // Other batches are padded otherwise: the last bits may differ.
+    for (const [i, { resps }] of readOutput().samples.entries()) {
+      const flat = (value: unknown[]) => value.flat(2) as number[];
+      const expected = flat(samples[i].resps);
+      for (const [j, value] of flat(resps).entries()) expect(value).toBeCloseTo(expected[j], 4);
+    }
+  }, 30_000);
+
+  test('before its first answer leaves nothing', async () => {
+    expect(await interruptAt(0)).toEqual(new RunError('interrupted; to go on: the same command with --resume'));
+    expect(readdirSync(folder.path)).toEqual(['sums.jsonl']);
+  });
+
+  test('does not go on with other settings, questions or weights, nor with another file', async () => {
+    await interruptAt(2);
+    await expect(run({ resume: true, seed: 3 })).rejects.toThrow(
+      `${partial()}: cannot go on with another evaluation: settings.seed is 0 in the file and 3 now; resume with the same settings`,
+    );
+    const others = write('others.jsonl', [...rows].reverse());
+    await expect(run({ resume: true, data: [others] })).rejects.toThrow(
+      /another evaluation: promptsHash is "\w{64}" in the file and "\w{64}" now/,
+    );
+    writeFileSync(partial(), `${readFileSync(partial(), 'utf8')}3\n`);
+    await expect(run({ resume: true })).rejects.toThrow(
+      `${partial()}:4: not a file of answers that an evaluation left; remove it and start over`,
+    );
+    writeFileSync(partial(), 'something\n');
+    await expect(run({ resume: true })).rejects.toThrow(
+      `${partial()}:1: not a file of answers that an evaluation left; remove it and start over`,
+    );
+    expect(readFileSync(partial(), 'utf8')).toBe('something\n');
+  }, 30_000);
+});
 
 describe('is refused', () => {
   test.each<[what: string, rows: object[], more: string[], message: RegExp]>([
