@@ -711,8 +711,20 @@ export const trainSchema = trainOptionsSchema
 export type TrainConfig = Omit<z.output<typeof trainSchema>, 'json' | 'dryRun' | 'config'>;
 
 /** Names of src/eval/tasks.ts. */
-const evalTasks = z.enum(['gsm8k', 'math-500', 'minerva', 'amc', 'aime', 'mmlu', 'mmlu-pro', 'gpqa', 'custom']);
-const CHOICE_TASKS: readonly z.output<typeof evalTasks>[] = ['mmlu', 'gpqa'];
+const evalTasks = z.enum([
+  'gsm8k',
+  'math-500',
+  'minerva',
+  'amc',
+  'aime',
+  'mmlu',
+  'mmlu-pro',
+  'gpqa',
+  'arc-easy',
+  'arc-challenge',
+  'custom',
+]);
+const CHOICE_TASKS: readonly z.output<typeof evalTasks>[] = ['mmlu', 'gpqa', 'arc-easy', 'arc-challenge'];
 
 /** Settings of `eval` before the checks across settings; the source of its flags. */
 export const evalOptionsSchema = z.object({

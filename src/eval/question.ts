@@ -61,6 +61,30 @@ export function textsIn(question: Question, aliases: Aliases): string[] {
   return texts;
 }
 
+/** Choices with their labels: an object of two lists, `{ text, label }`, or a list of such objects. */
+export function labelledIn(question: Question, aliases: Aliases): { text: string; label: string }[] {
+  const { name, value } = required(question, aliases);
+  const expected = 'two lists as long as each other, {"text": [...], "label": [...]}, of at least two texts';
+  const { text, label } = columnsOf(value);
+  if (text.length < 2 || text.length !== label.length || ![...text, ...label].every((item) => isText(item))) {
+    throw refuse(question, name, expected, value);
+  }
+  return text.map((item, i) => ({ text: String(item), label: String(label[i]) }));
+}
+
+const isText = (value: unknown): boolean => (typeof value === 'string' && value !== '') || typeof value === 'number';
+
+/** Lists of objects as an object of lists. */
+function columnsOf(value: unknown): { text: unknown[]; label: unknown[] } {
+  const listOf = (item: unknown, key: string): unknown =>
+    typeof item === 'object' && item !== null ? (item as Record<string, unknown>)[key] : undefined;
+  if (Array.isArray(value)) {
+    return { text: value.map((item) => listOf(item, 'text')), label: value.map((item) => listOf(item, 'label')) };
+  }
+  const [text, label] = [listOf(value, 'text'), listOf(value, 'label')];
+  return { text: Array.isArray(text) ? text : [], label: Array.isArray(label) ? label : [] };
+}
+
 /** Index of the right choice: a number from 0, or a letter from A. */
 export function choiceIn(question: Question, aliases: Aliases, count: number): number {
   const { name, value } = required(question, aliases);

@@ -2,7 +2,7 @@ import { extractAnswer, lastBoxed, referenceAnswer } from '../answer-match.ts';
 import { UserError } from '../errors.ts';
 import { uniformStream } from '../random.ts';
 import { exactMatch, firstMatch, lastMatch, mathAnswer, mathMatch } from './filters.ts';
-import { type Aliases, choiceIn, has, LETTERS, type Question, textIn, textsIn } from './question.ts';
+import { type Aliases, choiceIn, has, LETTERS, labelledIn, type Question, textIn, textsIn } from './question.ts';
 import type { ChoiceTask, GenerationTask, Task } from './task.ts';
 
 const QUESTION: Aliases = ['question', 'Question', 'problem', 'Problem', 'input'];
@@ -42,7 +42,7 @@ const gsm8k: GenerationTask = {
 const PROBLEM: Aliases = ['problem', 'Problem', 'question', 'Question', 'prompt'];
 const SOLUTION: Aliases = ['solution', 'Solution'];
 
-/** Competition mathematics: MATH-500, Minerva, AMC, AIME. */
+/** Competition mathematics: MATH-500, Minerva, AMC. */
 const math = (name: string): GenerationTask => ({
   kind: 'generation',
   name,
@@ -59,6 +59,14 @@ const math = (name: string): GenerationTask => ({
   maxTokens: 1024,
   filters: [mathAnswer],
 });
+
+/** Maxwell-Jia/AIME_2024, math-ai/aime25. */
+const aime: GenerationTask = {
+  ...math('aime'),
+  version: 2,
+  prompt: (row) => `Question: ${textIn(row, PROBLEM)}\nAnswer:`,
+  stop: ['Question:', '</s>', '<|im_end|>', '<|eot_id|>'],
+};
 
 const CHOICES: Aliases = ['choices', 'options'];
 const GOLD: Aliases = ['answer', 'answer_index', 'Answer'];
@@ -112,6 +120,28 @@ const mmluPro: GenerationTask = {
   ],
 };
 
+const KEY: Aliases = ['answerKey', 'answer'];
+
+/** allenai/ai2_arc. */
+const arc = (name: string): ChoiceTask => ({
+  kind: 'choice',
+  name,
+  version: 1,
+  columns: [...QUESTION, ...CHOICES, ...KEY],
+  prompt: (row) => `Question: ${textIn(row, QUESTION)}\nAnswer:`,
+  solution: (row) => labelledIn(row, CHOICES)[arcGold(row)].text,
+  choices: (row) => labelledIn(row, CHOICES).map(({ text }) => text),
+  gold: arcGold,
+});
+
+function arcGold(row: Question): number {
+  const labels = labelledIn(row, CHOICES).map(({ label }) => label);
+  const key = textIn(row, KEY);
+  const gold = labels.indexOf(key);
+  if (gold >= 0) return gold;
+  throw new UserError(`${row.place}: the answer "${key}" is none of the labels ${labels.join(', ')}`);
+}
+
 const RIGHT: Aliases = ['Correct Answer'];
 const WRONG: readonly Aliases[] = [['Incorrect Answer 1'], ['Incorrect Answer 2'], ['Incorrect Answer 3']];
 /** The order of the choices is part of the task: it does not follow --seed. */
@@ -164,8 +194,14 @@ const custom: GenerationTask = {
 
 /** By the name that --task takes. */
 export const TASKS: Readonly<Record<string, Task>> = Object.fromEntries(
-  [gsm8k, ...['math-500', 'minerva', 'amc', 'aime'].map(math), mmlu, mmluPro, gpqa, custom].map((task) => [
-    task.name,
-    task,
-  ]),
+  [
+    gsm8k,
+    ...['math-500', 'minerva', 'amc'].map(math),
+    aime,
+    ...['arc-easy', 'arc-challenge'].map(arc),
+    mmlu,
+    mmluPro,
+    gpqa,
+    custom,
+  ].map((task) => [task.name, task]),
 );

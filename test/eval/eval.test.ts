@@ -99,6 +99,31 @@ describe('an evaluation', () => {
   }, 30_000);
 });
 
+test('gpqa from a .csv, arc from a .json, as they are published', async () => {
+  const columns = ['Question', 'Correct Answer', 'Incorrect Answer 1', 'Incorrect Answer 2', 'Incorrect Answer 3'];
+  const csv = folder.in('gpqa.csv');
+  writeFileSync(csv, `Id,${columns.join(',')}\n7,"Which, of\nthese?","12, 13",2,3,4\n8,Why?,1,2,3,4\n`);
+  const json = folder.in('arc.json');
+  const choices = { text: ['123', '4'], label: ['A', 'B'] };
+  writeFileSync(json, JSON.stringify([{ id: 'x', question: '654321=', choices, answerKey: 'B' }]));
+  for (const [task, data] of [
+    ['gpqa', csv],
+    ['arc-easy', json],
+  ]) {
+    const args = ['eval', '--model', 'models/tiny-qwen3', '--task', task, '--data', data, '--out', folder.in(task)];
+    const { code, out, err } = await runCli([...args, '--threads', '1', '--json']);
+    expect({ code, err }).toMatchObject({ code: 0 });
+    expect(Object.keys(JSON.parse(out).metrics)).toEqual(expect.arrayContaining(['acc,none', 'acc_norm,none']));
+  }
+  const [file] = readdirSync(folder.in('gpqa')).filter((name) => name.startsWith('samples_'));
+  const [first] = readFileSync(join(folder.in('gpqa'), file), 'utf8').split('\n');
+  const { doc, arguments: args } = JSON.parse(first) as SampleRow;
+  expect(doc).toMatchObject({ Question: 'Which, of\nthese?', 'Correct Answer': '12, 13' });
+  expect(args.gen_args_0.arg_0).toMatch(
+    /^What is the correct answer to this question:Which, of\nthese\?\nChoices:\n\(A\) /,
+  );
+}, 30_000);
+
 test('a table for people; bad rows that are left out are told; a part of the questions', async () => {
   const data = write('sums.jsonl', [{ prompt: '' }, ...sums.map((prompt) => ({ prompt, answer: sumOf(prompt) }))]);
   const flags = ['--samples', '2', '--temperature', '1', '--limit', '3', '--on-bad-rows', 'skip', ...THINKING];

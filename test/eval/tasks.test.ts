@@ -3,13 +3,18 @@ import { CheckpointScorer } from '../../src/checkpoint-scorer.ts';
 import { behindPrompt, choiceLogProbs } from '../../src/choice-log-probs.ts';
 import { evalOptionsSchema } from '../../src/config.ts';
 import { loadTokenizer } from '../../src/data/index.ts';
-import { examplesFor, NO_ANSWER, promptOf, type Question, TASKS, type Task } from '../../src/eval/index.ts';
+import { examplesFor, NO_ANSWER, outcomeOf, promptOf, type Question, TASKS, type Task } from '../../src/eval/index.ts';
 import { openModel } from '../../src/model-directory.ts';
 import { readGoldenJson } from '../golden/golden.ts';
 
 interface Golden {
   rows: Record<string, Record<string, unknown>>;
   prompts: Record<string, string>;
+  contexts: Record<string, { rows: Record<string, unknown>[]; context: string }>;
+  choice_scores: {
+    row: Record<string, unknown>;
+    scores: { log_likelihoods: number[]; metrics: Record<'acc' | 'acc_norm', number> }[];
+  };
   completions: Record<string, { texts: string[]; filters: Record<string, { answers: string[]; scores: number[] }> }>;
   likelihoods: { context: string; continuation: string; log_likelihood: number }[];
 }
@@ -23,8 +28,25 @@ test('every task that --task names is there, under its name', () => {
   for (const [name, task] of Object.entries(TASKS)) expect(task.name).toBe(name);
 });
 
-test.each(['gsm8k', 'mmlu', 'mmlu-pro'])('%s: the prompt is that of lm-evaluation-harness', (name) => {
+test.each(['gsm8k', 'aime', 'mmlu', 'mmlu-pro'])('%s: the prompt is that of lm-evaluation-harness', (name) => {
   expect(TASKS[name].prompt(rowOf(golden.rows[name]))).toBe(golden.prompts[name]);
+});
+
+test.each(Object.entries(golden.contexts))(
+  '%s: behind its examples, too, description and all',
+  (name, { rows, context }) => {
+    const questions = rows.map(rowOf);
+    const [last] = questions.slice(-1);
+    expect(promptOf(TASKS[name], last, questions.slice(0, -1))).toBe(context);
+  },
+);
+
+test('choices are scored as lm-evaluation-harness scores them, by text and by character', () => {
+  const { row, scores } = golden.choice_scores;
+  for (const { log_likelihoods, metrics } of scores) {
+    const { filtered } = outcomeOf(TASKS['arc-easy'], rowOf(row), '', { responses: [log_likelihoods] }, '</think>');
+    expect(filtered.none.scores).toEqual({ acc: [metrics.acc], acc_norm: [metrics.acc_norm] });
+  }
 });
 
 test('gpqa: the prompt is that of lm-evaluation-harness but for the order, which is always the same', () => {
@@ -151,4 +173,25 @@ test('what a row lacks is named, with what it has', () => {
   expect(() => target(rowOf({ question: 'q', answer: 'four' }))).toThrow(
     'a:1: the answer has no "#### NUMBER" at its end, and is no number itself',
   );
+});
+
+test('arc: choices come as lists or as objects; what is neither is refused', () => {
+  const task = TASKS['arc-challenge'];
+  if (task.kind !== 'choice') throw new Error('arc compares choices');
+  const lists = rowOf({ question: 'q', choices: { text: ['x', 'y'], label: ['1', '2'] }, answerKey: '2' });
+  const list = [1, 2].map((label) => ({ text: label === 1 ? 'x' : 'y', label }));
+  const objects = rowOf({ question: 'q', choices: list, answerKey: 2 });
+  for (const row of [lists, objects]) {
+    expect(task.choices(row)).toEqual(['x', 'y']);
+    expect(task.gold(row)).toBe(1);
+    expect(task.solution(row)).toBe('y');
+  }
+  expect(() => task.gold(rowOf({ ...lists.values, answerKey: 'C' }))).toThrow(
+    'a:1: the answer "C" is none of the labels 1, 2',
+  );
+  for (const choices of [{ text: ['x'], label: ['A'] }, { text: ['x', 'y'], label: ['A'] }, ['x', 'y'], 'x']) {
+    expect(() => task.choices(rowOf({ ...lists.values, choices }))).toThrow(
+      `a:1: "choices" must be two lists as long as each other, {"text": [...], "label": [...]}, of at least two texts, found ${JSON.stringify(choices)}`,
+    );
+  }
 });

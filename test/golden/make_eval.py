@@ -4,12 +4,17 @@ Writes eval/lm-eval.json. The log-likelihoods are those of models/tiny-qwen3 in 
 """
 
 import json
+import os
+import tempfile
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import lm_eval
 import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import exact_match_hf_evaluate
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.filters.extraction import RegexFilter
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks.gpqa.zeroshot import utils as gpqa
@@ -90,6 +95,8 @@ GPQA_ROW = {
     "Incorrect Answer 3": "Helium",
 }
 
+AIME_ROW = {"Problem": "Find $x$.", "Answer": 25}
+
 names = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
 gpqa_choices = [gpqa.preprocess(GPQA_ROW[name]) for name in names]
 gpqa_doc = {"Question": GPQA_ROW["Question"], **{f"choice{i + 1}": c for i, c in enumerate(gpqa_choices)}}
@@ -98,12 +105,95 @@ prompts = {
     "mmlu": apply_template(mmlu["doc_to_text"], MMLU_ROW),
     "mmlu-pro": mmlu_pro.format_cot_example(MMLU_PRO_ROW, including_answer=False),
     # With the right answer first.
+    "aime": apply_template(config("aime/aime24.yaml")["doc_to_text"], AIME_ROW),
     "gpqa": apply_template(config("gpqa/zeroshot/_gpqa_zeroshot_yaml")["doc_to_text"], gpqa_doc),
 }
+
+
+class FunctionLoader(yaml.SafeLoader):
+    """Task files whose functions are needed: those of MMLU-Pro."""
+
+
+FunctionLoader.add_constructor("!function", lambda loader, node: getattr(mmlu_pro, node.value.split(".")[1]))
+# Where a benchmark comes from; the rows here are ours.
+SOURCE = ["dataset_name", "tag", "process_docs", "include", "task_alias", "training_split", "validation_split"]
+SOURCE += ["should_decontaminate", "doc_to_decontamination_query"]
+
+
+def task_of(path, examples, row, **more):
+    """A task of lm-evaluation-harness on rows of our own, which shows the first examples."""
+    task = {**yaml.load((TASKS / path).read_text(), FunctionLoader), **more}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"train": examples, "test": [row]}
+        for name, rows in files.items():
+            Path(folder, name).write_text("".join(json.dumps(r) + "\n" for r in rows))
+        paths = {name: str(Path(folder, name)) for name in files}
+        return ConfigurableTask(
+            config={
+                **{k: v for k, v in task.items() if k not in SOURCE},
+                "task": "ours",
+                "dataset_path": "json",
+                "dataset_kwargs": {"data_files": paths, "cache_dir": folder},
+                "fewshot_split": "train",
+                "test_split": "test",
+                "fewshot_config": {**task.get("fewshot_config", {}), "sampler": "first_n"},
+            }
+        )
+
+
+def description(path):
+    return {"description": yaml.load((TASKS / path).read_text(), FunctionLoader)["description"]}
+
+
+def letters(question, answer):
+    return {"question": question, "choices": ["w", "x ", "y", "z"], "answer": answer, "subject": "abstract_algebra"}
+
+
+def options(question, answer):
+    cot = f"A: Let's think step by step. Because. The answer is ({answer})."
+    row = {"question": question, "options": ["w", " x ", "y"], "answer": answer, "cot_content": cot}
+    return {**row, "category": "biology"}
+
+
+def texts(question, answer):
+    return {"question": question, "choices": {"text": ["iron", "neon gas", "a"], "label": ["A", "B", "C"]}, "answerKey": answer}
+
+
+SHOWN = {
+    "gsm8k": (
+        "gsm8k/gsm8k.yaml",
+        [{"question": "One?", "answer": "1<<1=1>>\n#### 1"}, {"question": " Two? ", "answer": "2\n#### 2"}, GSM8K_ROW],
+        {},
+    ),
+    "mmlu": (
+        "mmlu/default/_default_template_yaml",
+        [letters(" One?", 1), letters("Two? ", 3), letters("Three?", 0)],
+        description("mmlu/default/mmlu_abstract_algebra.yaml"),
+    ),
+    "mmlu-pro": (
+        "mmlu_pro/_default_template_yaml",
+        [options("One?", "B"), options("Two?", "C"), options("Three?", "A")],
+        description("mmlu_pro/mmlu_pro_biology.yaml"),
+    ),
+    "arc-easy": ("arc/arc_easy.yaml", [texts("One?", "B"), texts("Two?", "A"), texts("Three?", "C")], {}),
+}
+contexts = {}
+for name, (path, rows, more) in SHOWN.items():
+    task = task_of(path, rows[:-1], rows[-1], **more)
+    contexts[name] = {"rows": rows, "context": task.fewshot_context(task.test_docs()[0], len(rows) - 1)}
+
+# The likeliest, and the likeliest by character, of three choices of 4, 8 and 1 characters.
+arc = task_of("arc/arc_easy.yaml", SHOWN["arc-easy"][1][:1], texts("Which?", "B"))
+LOG_LIKELIHOODS = [[-3.0, -4.0, -2.0], [-3.0, -4.0, -0.25], [-1.0, -4.0, -2.0], [-9.0, -1.0, -2.0]]
+choice_scores = [
+    {"log_likelihoods": own, "metrics": arc.process_results(arc.test_docs()[0], [(value, False) for value in own])}
+    for own in LOG_LIKELIHOODS
+]
 
 lm = HFLM(pretrained=str(HERE / "../../models/tiny-qwen3"), dtype="float32", device="cpu", batch_size=1)
 requests = [(prompts["mmlu"], f" {c}") for c in "ABCD"]
 requests += [(prompts["gpqa"], f" ({c})") for c in "ABCD"]
+requests += [(contexts["arc-easy"]["context"], f" {c}") for c in ["iron", "neon gas", "a"]]
 requests += [("654321=\n", " 1"), ("654321=", " 1 and more")]
 instances = [
     Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(requests)
@@ -112,8 +202,10 @@ likelihoods = lm.loglikelihood(instances)
 
 golden = {
     "lm_eval": lm_eval.__version__,
-    "rows": {"gsm8k": GSM8K_ROW, "mmlu": MMLU_ROW, "mmlu-pro": MMLU_PRO_ROW, "gpqa": GPQA_ROW},
+    "rows": {"gsm8k": GSM8K_ROW, "mmlu": MMLU_ROW, "mmlu-pro": MMLU_PRO_ROW, "gpqa": GPQA_ROW, "aime": AIME_ROW},
     "prompts": prompts,
+    "contexts": contexts,
+    "choice_scores": {"row": texts("Which?", "B"), "scores": choice_scores},
     "completions": {
         "gsm8k": {"texts": GSM8K_COMPLETIONS, "filters": scores(gsm8k, GSM8K_COMPLETIONS, GSM8K_ROW["answer"])},
         "mmlu-pro": {
