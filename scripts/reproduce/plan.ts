@@ -52,7 +52,7 @@ const SETTLED_FULL: Scale = {
 
 const SETTLED_QUICK: Scale = {
   ...SETTLED_FULL,
-  arms: ['cpt', 'cpt-flops', 'cpt-answers', 'rlp-ema', 'rlp-frozen', 'rlp-uniform', 'rpt', 'best-of-group'],
+  arms: ['cpt', 'cpt-flops', 'cpt-answers', 'rlp-ema', 'rlp-uniform', 'rpt', 'best-of-group'],
   stability: 1,
   heldOut: 48,
   learningRates: [1e-4],
@@ -76,6 +76,7 @@ const OPEN_FULL: Scale = {
 const OPEN_QUICK: Scale = {
   ...OPEN_FULL,
   arms: ['cpt', 'rlp-ema', 'rpt'],
+  seeds: SETTLED_FULL.seeds,
   ...{ stability: 1, heldOut: 48, learningRates: [3e-4] },
 };
 
@@ -236,12 +237,12 @@ const ALL_ARMS: readonly Arm[] = [
     settings: cpt(() => 35),
   },
   {
-    ...{ name: 'cpt-answers', label: 'next-token training on the answers alone', short: true, data: 'answers' },
+    ...{ name: 'cpt-answers', label: 'next-token training on the answers alone', data: 'answers' },
     settings: ({ steps }) => ({ ...supervised, steps }),
   },
   { name: 'rlp-ema', label: 'RLP, EMA baseline', settings: rlp({ baseline: 'ema' }) },
   {
-    ...{ name: 'rlp-frozen', label: 'RLP, frozen baseline', short: true, rateOf: 'rlp-ema' },
+    ...{ name: 'rlp-frozen', label: 'RLP, frozen baseline', rateOf: 'rlp-ema' },
     settings: rlp({ baseline: 'frozen' }),
   },
   {

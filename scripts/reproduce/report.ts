@@ -53,7 +53,12 @@ interface Section {
 
 /** Writes reproduction.md, reproduction.html and reproduction.json. */
 export async function writeReport(folder: string, findings: readonly Findings[], how: Circumstances): Promise<void> {
-  const sections = [introduction(findings, how), claimSection(findings), ...findings.flatMap(describe), PAPER];
+  const sections = [
+    introduction(findings, how),
+    claimSection(findings),
+    paperSection(findings),
+    ...findings.flatMap(describe),
+  ];
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'reproduction.md'), markdown(sections));
   await writeFile(join(folder, 'reproduction.html'), html(sections));
@@ -123,12 +128,32 @@ function claimSection(findings: readonly Findings[]): Section {
   };
 }
 
-const PAPER: Section = {
-  title: "The paper's figures",
-  text:
-    'Qwen3-1.7B-Base, average over its benchmarks as printed, percent (arXiv 2510.01265): base 30.32, CPT 30.85, RLP 36.03; after the ' +
-    'same post-training 39.34, 39.90, 42.51.',
-};
+/** Averages over the paper's benchmarks with Qwen3-1.7B-Base as printed, percent (arXiv 2510.01265): before and after post-training. */
+const PAPER: readonly [label: string, arm: string, before: number, after: number][] = [
+  ['base', 'base', 30.32, 39.34],
+  ['CPT', 'cpt', 30.85, 39.9],
+  ['RLP', 'rlp-ema', 36.03, 42.51],
+];
+
+/** The paper's table, and ours beside it: means over the families, with a thought. */
+function paperSection([first]: readonly Findings[]): Section {
+  const { study, scale, base } = first;
+  const ours = (name: string) => (name === 'base' ? [base] : at(first, armOf(first, name), 1));
+  const after = (name: string) => lastOf(first, `post-training/${LAST_STAGE.name}/${name}`, scale.seeds);
+  return {
+    title: 'Beside the paper',
+    text:
+      'Qwen3-1.7B-Base on the average of its benchmarks as printed (arXiv 2510.01265), and the tiny model here on the mean of the families of the ' +
+      `first text (${study.name}) at the end of each arm: percent, other tasks, another scale. What compares is the order.`,
+    table: [
+      ['', 'paper', 'here', 'paper, after the same post-training', 'here, after the same post-training'],
+      ...PAPER.map(([label, name, before, later]) => [
+        ...[label, before.toFixed(2), percent(overall(ours(name), 'thinking'))],
+        ...[later.toFixed(2), percent(overall(after(name), 'thinking'))],
+      ]),
+    ],
+  };
+}
 
 const LAST_STAGE = POST_TRAINING_STAGES[POST_TRAINING_STAGES.length - 1];
 
@@ -215,10 +240,14 @@ const headingOf = ({ families }: Study) => [...families.map(({ name }) => name),
 const armOf = ({ scale }: Findings, wanted: string): Arm => armsOf(scale).find(({ name }) => name === wanted) as Arm;
 
 function thinkingTable(findings: Findings, part: number): Table {
+  const row = (label: string, evaluations: readonly Evaluation[]) => [
+    ...exactRow(findings.study, label, evaluations, 'thinking'),
+    nats(overall(evaluations, 'gain')),
+  ];
   return [
-    ['arm', ...headingOf(findings.study)],
-    exactRow(findings.study, 'base', [findings.base], 'thinking'),
-    ...armsAt(findings, part).map((arm) => exactRow(findings.study, arm.label, at(findings, arm, part), 'thinking')),
+    ['arm', ...headingOf(findings.study), 'information gain, nats'],
+    row('base', [findings.base]),
+    ...armsAt(findings, part).map((arm) => row(arm.label, at(findings, arm, part))),
   ];
 }
 

@@ -1,0 +1,83 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { trainSchema } from '../../src/config.ts';
+import { cptDocument, TrainingSession } from '../../src/optim/index.ts';
+import { planMemory } from '../../src/train/memory-plan.ts';
+import { buildTreeBatch } from '../../src/tree-batch.ts';
+import { randomWeights } from '../../test/fixtures/tiny-model.ts';
+import { trainingArtifacts } from '../../test/fixtures/training.ts';
+import { MODEL_29M } from './shapes.ts';
+
+/**
+ * Peak memory of forward and backward against tokens and vocabulary, and what was planned: growth of the process's
+ * high-water mark (Linux) over what it was before the first step. A fresh process per line.
+ *
+ *     npx tsx scripts/bench/train-memory.ts [--lines 4x256,1x1024:151936:recompute,...]
+ */
+const LINES =
+  '4x256,1x1024,2x1024,4x1024,1x1024:recompute,4x1024:recompute,1x1024:151936,1x1024:151936:recompute,4x1024:151936:recompute';
+const { values: args } = parseArgs({
+  options: { lines: { type: 'string', default: LINES }, line: { type: 'string' } },
+});
+const MIB = 2 ** 20;
+
+function parse(line: string) {
+  const [size, ...options] = line.split(':');
+  const [documents, length] = size.split('x').map(Number);
+  const vocabSize = Number(options.find((option) => /^\d+$/.test(option)) ?? MODEL_29M.vocabSize);
+  return { documents, length, recompute: options.includes('recompute'), model: { ...MODEL_29M, vocabSize } };
+}
+
+/** Bytes; only ever rises. */
+const highWaterMark = (): number =>
+  1024 * Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? Number.NaN);
+
+/** In a process of its own: prints the bytes by which the mark rose. */
+async function measure(line: string): Promise<void> {
+  const { documents, length, recompute, model } = parse(line);
+  const artifacts = trainingArtifacts(model, { recompute });
+  using session = await TrainingSession.create(artifacts, randomWeights(model));
+  const targets = documents * (length - 1);
+  const text = (seed: number) => Array.from({ length }, (_, i) => (i * 131 + seed * 17) % model.vocabSize);
+  const batch = buildTreeBatch(Array.from({ length: documents }, (_, i) => cptDocument(text(i), targets)));
+  const before = highWaterMark();
+  await session.runTrainStep(batch);
+  await session.runTrainStep(batch);
+  console.log(highWaterMark() - before);
+}
+
+if (args.line !== undefined) await measure(args.line);
+else {
+  console.log(
+    '| tokens | vocabulary | recompute | measured | planned | error of the plan |\n| --- | --- | --- | --- | --- | --- |',
+  );
+  for (const line of args.lines.split(',')) {
+    const { documents, length, recompute, model } = parse(line);
+    const self = [...process.execArgv, fileURLToPath(import.meta.url), '--line', line];
+    const measured = Number(execFileSync(process.execPath, self, { encoding: 'utf8' }));
+    const settings = {
+      objective: 'cpt',
+      blockLength: length,
+      microBatchTokens: documents * length,
+      recompute,
+    } as const;
+    const plan = planMemory(
+      model,
+      trainSchema.parse({ model: '-', data: ['-'], run: '-', batchTokens: documents * length, ...settings }),
+    );
+    const planned = plan.activations + plan.head;
+    const mebibytes = (bytes: number) => `${(bytes / MIB).toFixed(0)} MiB`;
+    const error = `${planned >= measured ? '+' : ''}${(100 * (planned / measured - 1)).toFixed(0)}%`;
+    const cells = [
+      `${documents} x ${length}`,
+      model.vocabSize,
+      recompute ? 'yes' : 'no',
+      mebibytes(measured),
+      mebibytes(planned),
+      error,
+    ];
+    console.log(`| ${cells.join(' | ')} |`);
+  }
+}
