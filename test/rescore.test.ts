@@ -66,10 +66,10 @@ async function rescored(more: Partial<RescoreConfig>): Promise<{ rows: RolloutRe
   return { rows: await rowsOf(config.out), metadata: (await readRollouts(config.out)).metadata };
 }
 
-const LOG_PROBS = ['thoughtLogProbs', 'reasonedLogProbs', 'baselineLogProbs'] as const;
+const LOG_PROBS = ['samplingLogProbs', 'thoughtLogProbs', 'reasonedLogProbs', 'baselineLogProbs'] as const;
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
 
-/** What no re-scoring changes. */
+/** Without what depends on the rows of a batch in its last bits, or on who scored. */
 const kept = ({ reward: _r, advantage: _a, baselineVersion: _v, ...row }: RolloutRecord) => ({
   ...row,
   ...Object.fromEntries(LOG_PROBS.map((name) => [name, row[name].length])),
@@ -113,7 +113,8 @@ describe('scoring again with a model', () => {
   it('that is another scores the same thoughts as it would score its own', async () => {
     const source = await rowsOf(folder.in('rollouts.arrow'));
     const { rows } = await rescored({ model: folder.in('other') });
-    expect(rows.map(kept)).toEqual(source.map(kept));
+    const written = (row: RolloutRecord) => ({ ...kept(row), sampled: row.samplingLogProbs });
+    expect(rows.map(written)).toEqual(source.map(written));
     const moved = rows.filter(({ reward }, i) => Math.abs(reward - source[i].reward) > 1e-3);
     expect(moved.length).toBeGreaterThan(rows.length / 2);
     for (const row of rows) {
