@@ -16,7 +16,9 @@ import { MODEL_29M } from './shapes.ts';
  * next-token cross-entropy over all tokens, clipping, AdamW.
  *
  *     npx tsx scripts/bench/train-pytorch.ts --python PYTHON_WITH_TORCH_AND_TRANSFORMERS
- *         [--documents 4] [--length 256] [--rounds 5] [--threads 2] [--compile]
+ *         [--documents 4] [--length 256] [--rounds 5] [--threads 2] [--compile] [--ema]
+ *
+ * The step is that of CPT; with --ema both keep a moving average of the weights and its distance from them, as RLP does.
  */
 const { values: args } = parseArgs({
   options: {
@@ -26,13 +28,14 @@ const { values: args } = parseArgs({
     rounds: { type: 'string', default: '5' },
     threads: { type: 'string', default: '2' },
     compile: { type: 'boolean', default: false },
+    ema: { type: 'boolean', default: false },
   },
 });
 const [documents, length, rounds, threads] = [args.documents, args.length, args.rounds, args.threads].map(Number);
 /** Both start from the same weights and round differently. */
 const TOLERANCE = 1e-4;
 const WARM_UP = 2;
-const SETTINGS = { learningRate: 1e-6, beta1: 0.9, beta2: 0.95, weightDecay: 0.1, maxGradNorm: 1 };
+const SETTINGS = { learningRate: 1e-6, beta1: 0.9, beta2: 0.95, weightDecay: 0.1, maxGradNorm: 1, emaDecay: 0.999 };
 
 interface Step {
   loss: number;
@@ -45,7 +48,8 @@ interface Step {
 function openPeer(checkpoint: string) {
   const script = fileURLToPath(new URL('train-pytorch.py', import.meta.url));
   const sizes = [args.threads, args.documents, args.length];
-  const child = spawn(args.python, [script, checkpoint, ...sizes, ...(args.compile ? ['compile'] : [])], {
+  const options = (['compile', 'ema'] as const).filter((name) => args[name]);
+  const child = spawn(args.python, [script, checkpoint, ...sizes, ...options], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
@@ -61,7 +65,7 @@ function openPeer(checkpoint: string) {
 }
 
 async function openOurs(checkpoint: string) {
-  const model = await openModel(checkpoint);
+  const model = await openModel(checkpoint, { ema: args.ema });
   const session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), {
     intraOpThreads: threads,
   });
@@ -70,8 +74,8 @@ async function openOurs(checkpoint: string) {
   const batch = buildTreeBatch(Array.from({ length: documents }, (_, d) => cptDocument(text(d), targets)));
   return {
     async step(): Promise<Step> {
-      session.lazyResetGrad();
       const start = performance.now();
+      session.lazyResetGrad();
       const { loss } = await session.runTrainStep(batch);
       const middle = performance.now();
       await session.runOptimizerStep(SETTINGS);
@@ -103,7 +107,7 @@ try {
     return `${here.toFixed(0)} ms, in PyTorch ${there.toFixed(0)} ms: ${ratio.toFixed(2)}x`;
   };
   console.log(
-    `${documents} x ${length} tokens, ${threads} threads, medians of ${rounds} steps in turns${args.compile ? ', torch.compile' : ''}`,
+    `${documents} x ${length} tokens, ${threads} threads, medians of ${rounds} steps in turns${args.compile ? ', torch.compile' : ''}${args.ema ? ', with an EMA' : ''}`,
   );
   console.log(`forward and backward: ${of(({ step }) => step)}`);
   console.log(`clipping and AdamW: ${of(({ optimizer }) => optimizer)}`);

@@ -40,6 +40,8 @@ export interface GraphOptions {
   dtype?: ComputeDType;
   /** Rollout graphs that take their weights as inputs, to be read where the optimizer updates them. */
   weightsAsInputs?: boolean;
+  /** Optimizer graph: keep an exponential moving average of the weights, as by default. */
+  ema?: boolean | undefined;
   /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
   truncation?: boolean;
 }
@@ -83,11 +85,18 @@ export function buildArtifactGraph(
   name: ArtifactName,
   config: ModelConfig,
   locate: Locate,
-  { lora, recompute = false, dtype = 'float32', weightsAsInputs = false, truncation = true }: GraphOptions = {},
+  {
+    lora,
+    recompute = false,
+    dtype = 'float32',
+    weightsAsInputs = false,
+    truncation = true,
+    ema = true,
+  }: GraphOptions = {},
 ): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
-    buildOptimizer(builder, trainableShapes(config, lora), isLossScaled(dtype));
+    buildOptimizer(builder, trainableShapes(config, lora), { scaledLoss: isLossScaled(dtype), ema });
     return { graph: builder.graph, opset: OPSET };
   }
   const { build, flavor, weights, opset } = RECIPES[name];

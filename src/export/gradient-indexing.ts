@@ -99,6 +99,25 @@ export const gatherRule: Rule = single(({ b, x: [x, indices], dy, attributes }) 
   ];
 });
 
+/**
+ * Rows of x [T, width] by `indices` [N], none of which occurs twice, followed by rows that get no gradient. So the gradient is a
+ * gather itself: each row of x finds the one row of dy that is its own, or a row of zeros.
+ * @param padded int64 [M], M >= N: the indices, and then any
+ * @returns [M, width]
+ */
+export function gatherDistinct(b: GraphBuilder, x: Value, indices: Value, padded: Value): Value {
+  const rule = single(({ dy }) => [
+    () => {
+      const nowhere = sizeOf(b, dy, 0);
+      const everyRow = b.node('Expand', [nowhere, sizeOf(b, x, 0)], {}, [[x.shape[0]]])[0];
+      const place = b.scatterElements(everyRow, indices, b.range(indices.shape[0]), 0, 'none'); // (T)
+      const zeros = b.zeros(x.dtype, [1, x.shape[1]]);
+      return b.gather(b.concat([dy, zeros], 0), place);
+    },
+  ]);
+  return b.composite([x], () => [b.gather(x, padded)], rule);
+}
+
 // y[i][j] = x[indices[i][j]][j]: dx[indices[i][j]][j] += dy[i][j]
 export const gatherElementsRule: Rule = single(({ b, x: [, indices], dy, attributes }) => [
   { onto: (sum) => b.scatterElements(sum, indices, dy, intAttribute(attributes, 'axis', 0), 'add') },

@@ -1,6 +1,7 @@
 import { internal } from '../errors.ts';
 import { type DecoderContext, finalNorm, headWeight, multiply } from './decoder.ts';
 import { gradients } from './gradient.ts';
+import { gatherDistinct } from './gradient-indexing.ts';
 import type { Value } from './ir.ts';
 import { LOSS_INPUTS, type LossInput, rowLosses } from './policy-loss.ts';
 
@@ -54,7 +55,7 @@ export const lossHead = (context: DecoderContext, hidden: Value, options: HeadOp
  *
  * so nothing but matrix products touches [rows, V] again.
  *
- * Declares the inputs loss_rows, target_ids int64 [N] and those of policy-loss.ts.
+ * Declares the inputs loss_rows, target_ids int64 [N] and those of policy-loss.ts. No row may occur twice in loss_rows.
  * @param hidden hidden states of all tokens, [T, hidden]
  * @param onto what d loss / d the head's weight is added to; undefined if that gradient is not wanted
  */
@@ -92,7 +93,7 @@ function chunkedHead(
   const chunked = (x: Value) => b.reshape(x, ['C', 'M', ...x.shape.slice(1)]);
 
   const targets = padded(targetIds);
-  const normed = finalNorm(context, b.gather(hidden, padded(rows))); // (C*M, hidden)
+  const normed = finalNorm(context, gatherDistinct(b, hidden, rows, padded(rows))); // (C*M, hidden)
   const scale = gradient !== undefined && options.scaledLoss ? b.input('loss_scale', 'float32', []) : undefined;
   const perChunk = [normed, targets, ...inputs.map(padded)].map(chunked);
   const carried = gradient?.onto === undefined ? [] : [gradient.onto];

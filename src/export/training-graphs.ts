@@ -28,7 +28,7 @@ export function buildEvalModel(context: DecoderContext, options: TrainingGraphOp
 /**
  * `training_model.onnx`: eval_model.onnx plus, for every weight NAME that is trained (with LoRA the adapters), the input
  * NAME.grad and the output NAME.grad.out = NAME.grad + d loss / d NAME, to be bound onto the input: gradients accumulate
- * over micro-batches in place.
+ * over micro-batches in place. Unlike in eval_model.onnx no token may occur twice in loss_rows.
  */
 export function buildTrainingModel(context: DecoderContext, options: TrainingGraphOptions = {}): void {
   const { builder: b, config, weight, lora } = context;

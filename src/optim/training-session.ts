@@ -38,8 +38,8 @@ export interface OptimizerSettings {
 export interface OptimizerResult {
   /** Global L2 norm before clipping. */
   gradNorm: number;
-  /** L2 norm of EMA - weights after the step. */
-  emaDistance: number;
+  /** L2 norm of EMA - weights after the step, where there is an EMA. */
+  emaDistance?: number;
   /** False when the norm is not finite: then nothing was changed. */
   applied: boolean;
   /** Not applied because float16 overflowed: the loss scale has been lowered, and training can go on with the next batch. */
@@ -77,7 +77,7 @@ const SUFFIX: Record<StateKind, string> = { weights: '', exp_avg: '.exp_avg', ex
  * graph adds to the gradients in place, the optimizer graph updates the rest in place.
  *
  * A weight is trained if the training graph has a gradient for it; the others are frozen, and have no gradient, no
- * moments and no EMA.
+ * moments and no EMA. There is an EMA if the optimizer graph keeps one.
  *
  * Methods have the names of ONNX Runtime's on-device training API (1.17 to 1.19) where it had them; docs/library.md
  * says where they differ.
@@ -120,12 +120,13 @@ export class TrainingSession implements Disposable {
     const fresh = (make: (tensor: HostTensor) => Value) =>
       new Map(trained(weights).map(([name, tensor]) => [name, make(tensor)]));
     this.#weights = new Map([...weights].map(([name, tensor]) => [name, copy(tensor)]));
+    const keepsEma = optimizer.outputs.some(({ name }) => name === 'ema_distance');
     // The EMA starts as the weights: phi = theta at the first batch.
     this.#state = {
       weights: new Map(trained(this.#weights)),
       exp_avg: fresh(zeros),
       exp_avg_sq: fresh(zeros),
-      ema: fresh(copy),
+      ema: keepsEma ? fresh(copy) : new Map(),
     };
     for (const [name, value] of fresh(zeros)) this.#gradients.set(`${name}.grad`, value);
     this.#optimizerBinding = this.#bindOptimizer();
@@ -153,8 +154,9 @@ export class TrainingSession implements Disposable {
     }
   }
 
-  /** Forward and backward: adds the batch's gradients to the buffers. */
+  /** Forward and backward: adds the batch's gradients to the buffers. A token may have one loss row at most. */
   async runTrainStep(batch: TreeBatch, clip?: ClipRange): Promise<TreeResult> {
+    if (new Set(batch.loss_rows).size < batch.loss_rows.length) throw internal('a token with two loss rows');
     if (this.#resetGradients) for (const value of this.#gradients.values()) value.setToZeros();
     this.#resetGradients = false;
     const inputs = new Map([...this.#weights, ...this.#gradients]);
@@ -168,7 +170,8 @@ export class TrainingSession implements Disposable {
 
   /** Forward alone, under the policy's weights or their EMA (and what is frozen). */
   runEvalStep(batch: TreeBatch, weights: 'weights' | 'ema' = 'weights', clip?: ClipRange): Promise<TreeResult> {
-    return this.#eval.run(batch, new Map([...this.#weights, ...this.#state[weights]]), clip);
+    const trained = weights === 'ema' ? this.ema : this.#state.weights;
+    return this.#eval.run(batch, new Map([...this.#weights, ...trained]), clip);
   }
 
   /**
@@ -203,7 +206,8 @@ export class TrainingSession implements Disposable {
     // Gradients of another scale do not add to these.
     this.#resetGradients ||= this.#lossScaler !== undefined;
     const [gradNorm, emaDistance] = [this.#gradNorm, this.#emaDistance].map(({ data }) => Number(data[0]));
-    return { gradNorm, emaDistance, applied, overflow: !applied && mended };
+    const ofEma = this.#keepsEma && { emaDistance };
+    return { gradNorm, ...ofEma, applied, overflow: !applied && mended };
   }
 
   /** The next runTrainStep starts from zero gradients. */
@@ -297,12 +301,16 @@ export class TrainingSession implements Disposable {
 
   /** The live EMA of the weights that are trained. */
   get ema(): WeightValues {
+    if (!this.#keepsEma) throw internal('the optimizer graph keeps no EMA');
     return this.#state.ema;
+  }
+  get #keepsEma(): boolean {
+    return this.#state.ema.size > 0;
   }
 
   /** EMA <- weights, exactly. */
   resetEma(): void {
-    for (const [name, value] of this.#state.ema) {
+    for (const [name, value] of this.ema) {
       const weight = this.#state.weights.get(name);
       if (weight === undefined) throw internal(`no weight named ${name}`);
       value.copyFrom(weight);
@@ -332,10 +340,12 @@ export class TrainingSession implements Disposable {
   }
 
   /**
-   * Continues from a saved state, bit for bit.
+   * Continues from a saved state, bit for bit. An EMA that was not kept starts as the weights; one that no more is kept is left.
    * @throws UserError when it belongs to another model; then nothing has changed
    */
-  loadState({ step, lossScale, tensors }: TrainingState): void {
+  loadState({ step, lossScale, tensors: given }: TrainingState): void {
+    const started = given.ema.size > 0 ? given.ema : given.weights;
+    const tensors = { ...given, ema: this.#keepsEma ? started : new Map<string, HostTensor>() };
     for (const kind of STATE_KINDS) {
       const expected = new Map([...this.#state[kind]].map(([name, { dims }]) => [name, `[${dims.join(', ')}]`]));
       const found = new Map([...tensors[kind]].map(([name, { shape }]) => [name, `[${shape.join(', ')}]`]));

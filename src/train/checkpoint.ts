@@ -58,7 +58,7 @@ const fileOf = (kind: StateKind) => `${kind}.safetensors`;
 
 /**
  * Writes a training checkpoint, all or nothing: a Hugging Face directory with the weights in `dtype` and the ONNX graphs
- * beside them, and in checkpoint/ the float32 masters, moments and EMA of what is trained with their hashes. With LoRA the
+ * beside them, and in checkpoint/ the float32 masters, moments and, where one is kept, EMA of what is trained with their hashes. With LoRA the
  * adapters are merged into the weights, and stand in adapter/ in PEFT's layout. The same state gives the same bytes.
  */
 export async function saveTrainingCheckpoint({
@@ -81,7 +81,7 @@ export async function saveTrainingCheckpoint({
       if (lora !== undefined) await writeAdapter(join(folder, ADAPTER), source, lora, tensors.weights);
       await mkdir(join(folder, FOLDER));
       const sha256: Record<string, string> = {};
-      for (const kind of STATE_KINDS) {
+      for (const kind of STATE_KINDS.filter((kind) => tensors[kind].size > 0)) {
         const file = join(folder, FOLDER, fileOf(kind));
         const list = [...tensors[kind]].map(([name, { shape, data }]) => ({
           name,
@@ -130,7 +130,7 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
     weights: await read('weights'),
     exp_avg: await read('exp_avg'),
     exp_avg_sq: await read('exp_avg_sq'),
-    ema: await read('ema'),
+    ema: fileOf('ema') in sha256 ? await read('ema') : new Map(), // not every objective keeps one
   };
   return { training: { step, ...(lossScale !== undefined && { lossScale }), tensors }, state: run };
 }

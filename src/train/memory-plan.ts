@@ -4,12 +4,13 @@ import { UserError } from '../errors.ts';
 import { headChunkRows } from '../export/index.ts';
 import { trainableShapes } from '../lora.ts';
 import { type ModelConfig, parameterCount } from '../model-config.ts';
+import { keepsEma } from './objective.ts';
 
 /** Bytes that training will need, by what for. */
 export interface MemoryPlan {
   /** float32 weights: those trained on and those as read from the checkpoint. */
   weights: number;
-  /** Gradients, two moments and the EMA of what is trained. */
+  /** Gradients, two moments and, where one is kept, the EMA of what is trained. */
   optimizer: number;
   /** Weights of the rollout sessions and the key/value caches of thoughts (rlp). */
   rollouts: number;
@@ -71,7 +72,7 @@ export function planMemory(model: ModelConfig, settings: MemorySettings): Memory
   const cache = thoughts * branchTokens(settings) * numLayers * 2 * numKvHeads * headDim;
   const parts = {
     weights: FLOAT * 2 * count,
-    optimizer: FLOAT * 4 * trained,
+    optimizer: FLOAT * (keepsEma(settings) ? 4 : 3) * trained,
     rollouts: isText ? 0 : FLOAT * (2 * count + cache),
     activations: FLOAT * tokens * (kept + working),
     head: FLOAT * vocabSize * (2 * rows + (lora === undefined ? 3 : 0) * hiddenSize),

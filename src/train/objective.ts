@@ -26,6 +26,10 @@ export interface TrainContext {
   policy: PolicySampler;
 }
 
+/** Whether an objective has a use for the weights of the start or their EMA: as baseline, reference of a KL, or proxy. */
+export const keepsEma = ({ objective }: Pick<TrainConfig, 'objective'>): boolean =>
+  objective !== 'cpt' && objective !== 'sft';
+
 /** What became of the training data's documents. */
 export interface DataCounts {
   /** In the data. */
@@ -69,8 +73,8 @@ export interface StepLoss {
 
 /** How a training objective turns data into loss rows; the loop of train.ts does the rest. */
 export interface Objective {
-  /** Lag of the EMA weights in the optimizer's step; 1 keeps them as they are. */
-  readonly emaDecay: number;
+  /** Lag of the EMA weights in the optimizer's step; 1 keeps them as they are. Undefined where none are kept. */
+  readonly emaDecay: number | undefined;
   prepare(input: StepInput): Promise<StepLoss>;
   afterUpdate(applied: boolean): void;
   /** Figures on the held-out data, named eval/...; undefined where there is none. */

@@ -25,7 +25,7 @@ export function supervisedObjective<Item>(
   { next, lossOf, heldOut, metrics, state, restore }: Supervised<Item>,
 ): Objective {
   return {
-    emaDecay: 1,
+    emaDecay: undefined,
     async prepare() {
       return { documents: lossOf(await next()), metrics: metrics() };
     },

@@ -25,7 +25,14 @@ import { openGrpo } from './grpo.ts';
 import { availableMemory, checkMemory, describePlan } from './memory-plan.ts';
 import { LossMetrics, StageTimes, transferFigures } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
-import type { DataCounts, Objective, OpenObjective, StepInput, TrainContext } from './objective.ts';
+import {
+  type DataCounts,
+  keepsEma,
+  type Objective,
+  type OpenObjective,
+  type StepInput,
+  type TrainContext,
+} from './objective.ts';
 import { createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
 import { openRpt } from './rpt.ts';
@@ -76,6 +83,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     recompute: config.recompute,
     dtype: config.dtype,
     truncation: truncates(config),
+    ema: keepsEma(config),
   });
   const plan = sessionOptions.device?.kind === 'cpu' ? checkMemory(model.config, config, availableMemory()) : undefined;
   const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
@@ -214,6 +222,8 @@ async function trainStep(
     seed: config.seed,
     step,
   });
+  const { emaDecay } = objective;
+  const ofEma = emaDecay !== undefined && { emaDecay };
   let gradNorms = 0;
   let taken = 0;
   let distance: number | undefined;
@@ -243,7 +253,7 @@ async function trainStep(
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
     const { gradNorm, emaDistance, applied, overflow } = await times.time('optimizer', () =>
-      session.runOptimizerStep({ ...config, learningRate, emaDecay: objective.emaDecay }),
+      session.runOptimizerStep({ ...config, learningRate, ...ofEma }),
     );
     if (!applied && !overflow) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
     objective.afterUpdate(applied);

@@ -40,7 +40,11 @@ function batchOf(gradients: readonly ArrayLike<number>[]): TreeBatch {
     dims: { D: 1, P: 1, R: 1, L: 1, N },
     ...{ trunk_ids: one(), trunk_positions: one(), branch_ids: one(), branch_positions: one() },
     branch_trunk_lengths: one(),
-    ...{ loss_rows: new BigInt64Array(N), target_ids: new BigInt64Array(N), old_log_probs: new Float32Array(N) },
+    ...{
+      loss_rows: BigInt64Array.from({ length: N }, (_, n) => BigInt(n)),
+      target_ids: new BigInt64Array(N),
+      old_log_probs: new Float32Array(N),
+    },
     ...{ advantages, policy_weights: new Float32Array(N), nll_weights: new Float32Array(N) },
     ...{ reference_log_probs: new Float32Array(N), kl_weights: new Float32Array(N) },
   };

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { STATE_KINDS, type TrainingSession, type TrainingState } from '../../src/optim/index.ts';
+import { STATE_KINDS, TrainingSession, type TrainingState } from '../../src/optim/index.ts';
 import { buildTreeBatch } from '../../src/tree-batch.ts';
-import { TINY_MODEL } from '../fixtures/tiny-model.ts';
-import { randomTrees, relativeDistance, SETTINGS, tinySession } from '../fixtures/training.ts';
+import { randomWeights, TINY_MODEL } from '../fixtures/tiny-model.ts';
+import { randomTrees, relativeDistance, SETTINGS, tinySession, trainingArtifacts } from '../fixtures/training.ts';
 
 const TREES = randomTrees(TINY_MODEL.vocabSize, 3);
 const TEXT = TREES.map(({ trunk, losses }) => ({ trunk, losses, branches: [] }));
@@ -142,6 +142,37 @@ describe('TrainingSession', () => {
     expect(session.state().tensors.ema).toEqual(start.tensors.ema);
   });
 
+  it('trains the same without an EMA, and takes over from a state with one and the other way round', async () => {
+    using without = await TrainingSession.create(
+      trainingArtifacts(TINY_MODEL, { ema: false }),
+      randomWeights(TINY_MODEL),
+    );
+    without.loadState(start);
+    session.loadState(start);
+    for (const each of [session, without]) {
+      each.lazyResetGrad();
+      await each.runTrainStep(buildTreeBatch(TREES));
+    }
+    const { emaDistance, ...result } = await session.runOptimizerStep(SETTINGS);
+    expect(emaDistance).toBeGreaterThan(0);
+    expect(await without.runOptimizerStep(SETTINGS)).toEqual(result);
+    const { ema, ...tensors } = session.state().tensors;
+    expect(without.state().tensors).toEqual({ ...tensors, ema: new Map() });
+    await expect(async () => without.runEvalStep(buildTreeBatch(TREES), 'ema')).rejects.toThrow('keeps no EMA');
+    expect(() => without.resetEma()).toThrow('keeps no EMA');
+
+    const weights = [...without.weights].map(([name, { data }]) => [name, (data as Float32Array).slice()]);
+    session.loadState(without.state());
+    expect([...session.ema].map(([name, { data }]) => [name, data])).toEqual(weights);
+  });
+
+  it('refuses two loss rows on one token, whose gradients it would not add up', async () => {
+    const [tree] = TREES;
+    const twice = { ...tree, losses: [tree.losses[0], ...tree.losses] };
+    await expect(session.runTrainStep(buildTreeBatch([twice]))).rejects.toThrow('a token with two loss rows');
+    expect((await session.runEvalStep(buildTreeBatch([twice]))).loss).toBeGreaterThan(0);
+  });
+
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('applies nothing when a gradient is %s', async (weight) => {
     session.loadState(start);
     await accumulate([TREES]);
@@ -243,7 +274,7 @@ describe('TrainingSession', () => {
   it('keeps its memory over 400 steps', async () => {
     session.loadState(start);
     // So many loss rows that inputs and results of 400 steps would be 30 MB.
-    const many = TREES.map((tree) => ({ ...tree, losses: Array.from({ length: 100 }, () => tree.losses).flat() }));
+    const many = Array.from({ length: 100 }, () => TREES).flat();
     const batches = [many, many.slice(1)].map((trees) => buildTreeBatch(trees));
     const steps = async (count: number) => {
       for (let i = 0; i < count; i++) {

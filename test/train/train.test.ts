@@ -270,7 +270,7 @@ leave them out, or start a new run`,
   it.each([
     [
       'with a changed byte',
-      (path: string) => appendFileSync(join(path, 'checkpoint', 'ema.safetensors'), 'x'),
+      (path: string) => appendFileSync(join(path, 'checkpoint', 'exp_avg.safetensors'), 'x'),
       'damaged',
     ],
     ['without a file', (path: string) => rmSync(join(path, 'checkpoint', 'weights.safetensors')), 'missing'],
@@ -304,6 +304,7 @@ describe('checkpoints', () => {
     await train({ ...config, resume: true });
     await expectWhole();
     expect(readdirSync(join(run(), 'checkpoints')).sort()).toEqual(['step-000004', 'step-000005']);
+    expect(existsSync(join(run(), 'checkpoints', 'step-000005', 'checkpoint', 'ema.safetensors'))).toBe(false);
   });
 
   it('of which one was being removed when the run was killed are no trouble', async () => {
