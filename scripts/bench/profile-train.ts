@@ -19,7 +19,7 @@ const targets = documents * (length - 1);
 const batch = buildTreeBatch(Array.from({ length: documents }, (_, i) => cptDocument(text(i), targets)));
 
 const folder = mkdtempSync(join(tmpdir(), 'rlp-ort-profile-'));
-const model = await TreeModel.create(trainingArtifacts(MODEL_29M).trainingModel, {
+const model = await TreeModel.create(trainingArtifacts(MODEL_29M, { forCpu: true }).trainingModel, {
   profilePrefix: join(folder, 'train'),
 });
 const inputs = new Map<string, Value>();

@@ -36,7 +36,7 @@ function flopsOf([a, b]: readonly (readonly number[])[], [output]: readonly (rea
 
 /**
  * What the kernels of a session took, from the file that SessionOptions.profilePrefix made, of several sessions the one made
- * first: per operator, and per operator and shapes. The first `warmUp` runs do not count. Kernels in the body of a Loop count, the Loop itself does not.
+ * first: per operator, and per operator and shapes. The first `warmUp` runs do not count. Kernels in the bodies of a Loop or an If count, the Loop and the If themselves do not.
  */
 export function printProfile(prefix: string, warmUp: number, top = 40): void {
   const folder = dirname(prefix);
@@ -54,7 +54,7 @@ export function printProfile(prefix: string, warmUp: number, top = 40): void {
   };
   for (const { cat, name, ts, dur, args } of events) {
     const op = args.op_name;
-    if (cat !== 'Node' || !name.endsWith('kernel_time') || op === undefined || op === 'Loop') continue;
+    if (cat !== 'Node' || !name.endsWith('kernel_time') || op === undefined || op === 'Loop' || op === 'If') continue;
     if (ts < counted[0].ts) continue;
     const shapes = (list: KernelEvent['args']['input_type_shape']) =>
       (list ?? []).map((type) => Object.values(type)[0]);

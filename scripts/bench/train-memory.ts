@@ -37,7 +37,7 @@ const highWaterMark = (): number =>
 /** In a process of its own: prints the bytes by which the mark rose. */
 async function measure(line: string): Promise<void> {
   const { documents, length, recompute, model } = parse(line);
-  const artifacts = trainingArtifacts(model, { recompute });
+  const artifacts = trainingArtifacts(model, { recompute, forCpu: true });
   using session = await TrainingSession.create(artifacts, randomWeights(model));
   const targets = documents * (length - 1);
   const text = (seed: number) => Array.from({ length }, (_, i) => (i * 131 + seed * 17) % model.vocabSize);

@@ -65,7 +65,7 @@ function openPeer(checkpoint: string) {
 }
 
 async function openOurs(checkpoint: string) {
-  const model = await openModel(checkpoint, { ema: args.ema });
+  const model = await openModel(checkpoint, { ema: args.ema, forCpu: true });
   const session = await TrainingSession.create(model.trainingArtifacts, await model.loadWeights(), {
     intraOpThreads: threads,
   });

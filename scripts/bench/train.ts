@@ -79,7 +79,7 @@ const flattened = ({ trunk, branches }: TreeDocument): TreeDocument[] =>
   }));
 
 const weights = randomWeights(MODEL_29M);
-using session = await TrainingSession.create(trainingArtifacts(MODEL_29M), weights);
+using session = await TrainingSession.create(trainingArtifacts(MODEL_29M, { forCpu: true }), weights);
 console.log(
   `${(parameterCount(MODEL_29M) / 1e6).toFixed(1)} M parameters, ${(layerParameters(MODEL_29M) / 1e6).toFixed(1)} M in the layers' matrices; medians of ${ROUNDS}`,
 );

@@ -5,6 +5,7 @@ import type { ModelConfig } from '../model-config.ts';
 import { parameterShapes } from '../model-config.ts';
 import { autocast, type ComputeDType } from './autocast.ts';
 import { GraphBuilder } from './builder.ts';
+import { arrangeProducts } from './cpu-products.ts';
 import type { DecoderContext, OperatorFlavor } from './decoder.ts';
 import type { Graph } from './ir.ts';
 import { buildOptimizer } from './optimizer-graph.ts';
@@ -42,6 +43,8 @@ export interface GraphOptions {
   weightsAsInputs?: boolean;
   /** Optimizer graph: keep an exponential moving average of the weights, as by default. */
   ema?: boolean | undefined;
+  /** Training graph: products arranged for ONNX Runtime's kernels on the CPU. */
+  forCpu?: boolean | undefined;
   /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
   truncation?: boolean;
 }
@@ -92,6 +95,7 @@ export function buildArtifactGraph(
     weightsAsInputs = false,
     truncation = true,
     ema = true,
+    forCpu = false,
   }: GraphOptions = {},
 ): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
@@ -114,6 +118,7 @@ export function buildArtifactGraph(
     { scaledLoss: isLossScaled(dtype), truncation },
   );
   if (dtype !== 'float32') autocast(builder.graph, dtype);
+  else if (forCpu && name === 'trainingModel') arrangeProducts(builder.graph);
   return { graph: builder.graph, opset };
 }
 

@@ -1,6 +1,6 @@
 import type { DType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
-import { Graph, type Node, Value } from './ir.ts';
+import { bodiesOf, type Graph, type Node, Value } from './ir.ts';
 import { inferNode, type Op } from './operators.ts';
 
 /** Types in which matrix products can be computed. */
@@ -19,7 +19,7 @@ export function autocast(graph: Graph, dtype: 'float16' | 'bfloat16'): void {
 
 type CastOf = (value: Value) => Value;
 
-/** @param outside casts a value of the graphs around a Loop body */
+/** @param outside casts a value of the graphs around a body */
 function rewrite(graph: Graph, dtype: DType, outside?: CastOf): void {
   const nodes: Node[] = [];
   const casts = new Map<Value, Value>();
@@ -39,8 +39,7 @@ function rewrite(graph: Graph, dtype: DType, outside?: CastOf): void {
     return low;
   };
   for (const node of graph.nodes) {
-    const { body } = node.attributes;
-    if (body instanceof Graph) rewrite(body, dtype, cast);
+    for (const [, body] of bodiesOf(node)) rewrite(body, dtype, cast);
     if (!isProduct(node)) {
       append(node);
       continue;

@@ -31,7 +31,7 @@ export class GraphBuilder {
     this.#scope = graph;
   }
 
-  /** The nodes so far, of the Loop body while one is built. */
+  /** The nodes so far, of a body while one is built. */
   get nodes(): readonly Node[] {
     return this.#scope.nodes;
   }
@@ -290,24 +290,52 @@ export class GraphBuilder {
     const iteration = inner.addInput('iteration', new Value('int64', []));
     const condition = inner.addInput('condition', new Value('bool', []));
     const given = carried.map(({ dtype, shape }, i) => inner.addInput(`carried_${i}`, new Value(dtype, shape)));
-    const outside = { scope: this.#scope, dims: this.#dims };
-    // What the body measures is unknown outside.
-    this.#dims = new Map(outside.dims);
-    this.#scope = inner;
-    const made = body(iteration, given);
-    inner.addOutput('condition.out', this.identity(condition));
+    const made = this.#inside(inner, () => {
+      const results = body(iteration, given);
+      inner.addOutput('condition.out', this.identity(condition));
+      return results;
+    });
     made.carried.forEach((value, i) => {
       inner.addOutput(`carried_${i}.out`, value);
     });
     made.stacked.forEach((value, i) => {
       inner.addOutput(`stacked_${i}`, value);
     });
-    this.#scope = outside.scope;
-    this.#dims = outside.dims;
     const stackedShapes = made.stacked.map(({ shape }): Shape => [iterations, ...shape]);
     const shapes = [...made.carried.map(({ shape }) => shape), ...stackedShapes];
     const outputs = this.node('Loop', [count, null, ...carried], { body: inner }, shapes);
     return { carried: outputs.slice(0, carried.length), stacked: outputs.slice(carried.length) };
+  }
+
+  /**
+   * What `onTrue` makes where the condition (bool []) holds, what `onFalse` makes where it does not: as many values, of the same
+   * types. Only the one that is asked for is computed.
+   */
+  either(condition: Value, onTrue: () => readonly Value[], onFalse: () => readonly Value[]): Value[] {
+    const body = (name: string, make: () => readonly Value[]) => {
+      const inner = new Graph(name);
+      this.#inside(inner, () => {
+        make().forEach((value, i) => {
+          const isOwn = inner.nodes.some(({ outputs }) => outputs.includes(value));
+          inner.addOutput(`${name}_${i}`, isOwn ? value : this.identity(value));
+        });
+      });
+      return inner;
+    };
+    return this.node('If', [condition], { then_branch: body('then', onTrue), else_branch: body('else', onFalse) });
+  }
+
+  /** Runs `make` with its nodes going into a body. What it measures is unknown outside. */
+  #inside<T>(body: Graph, make: () => T): T {
+    const outside = { scope: this.#scope, dims: this.#dims };
+    this.#dims = new Map(outside.dims);
+    this.#scope = body;
+    try {
+      return make();
+    } finally {
+      this.#scope = outside.scope;
+      this.#dims = outside.dims;
+    }
   }
 
   /** Zeros of a shape known at run time. */

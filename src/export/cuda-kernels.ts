@@ -1,5 +1,5 @@
 import type { DType } from '../dtypes.ts';
-import { Graph, type Node } from './ir.ts';
+import { bodiesOf, type Graph, type Node } from './ir.ts';
 import type { Op } from './operators.ts';
 
 const FLOATS: readonly DType[] = ['float64', 'float32', 'float16'];
@@ -77,26 +77,24 @@ const CUDA_KERNELS: Record<Op, readonly DType[]> = {
   GatherElements: MOVED,
   ScatterElements: MOVED,
   Loop: MOVED,
+  If: MOVED,
   RotaryEmbedding: ['float32', 'float16', 'bfloat16'],
   TensorScatter: MOVED,
 };
 
 /** The types that a kernel is chosen by. */
 function typesOf({ op, inputs, outputs }: Node): readonly DType[] {
-  if (op === 'Loop') return [];
+  if (op === 'Loop' || op === 'If') return [];
   if (op === 'Cast') return [...inputs, ...outputs].flatMap((value) => value?.dtype ?? []);
   const value = op === 'Where' ? inputs[1] : op === 'ConstantOfShape' ? outputs[0] : inputs[0];
   return value == null ? [] : [value.dtype];
 }
 
-/** Nodes of a graph, those in bodies of loops too, that ONNX Runtime could not run on a GPU: `LogSoftmax bfloat16`. */
+/** Nodes of a graph, those in bodies too, that ONNX Runtime could not run on a GPU: `LogSoftmax bfloat16`. */
 export function withoutCudaKernel(graph: Graph): string[] {
   return graph.nodes.flatMap((node) => {
-    const { body } = node.attributes;
     const missing = typesOf(node).filter((dtype) => !CUDA_KERNELS[node.op].includes(dtype));
-    return [
-      ...missing.map((dtype) => `${node.op} ${dtype}`),
-      ...(body instanceof Graph ? withoutCudaKernel(body) : []),
-    ];
+    const inside = bodiesOf(node).flatMap(([, body]) => withoutCudaKernel(body));
+    return [...missing.map((dtype) => `${node.op} ${dtype}`), ...inside];
   });
 }

@@ -1,4 +1,4 @@
-import { Graph, type Node, type Value } from './ir.ts';
+import { bodiesOf, type Graph, type Node, type Value } from './ir.ts';
 
 /**
  * Moves the nodes whose results are only outputs of the graph to its end, the first of them last.
@@ -15,9 +15,9 @@ export function runResultsEarly(graph: Graph): void {
   graph.nodes.splice(0, graph.nodes.length, ...others, ...results.reverse());
 }
 
-/** By nodes, those in the bodies of loops too. */
+/** By nodes, those in their bodies too. */
 export const valuesRead = (nodes: readonly Node[]): (Value | null)[] =>
-  nodes.flatMap(({ inputs, attributes: { body } }) => [
-    ...inputs,
-    ...(body instanceof Graph ? [...valuesRead(body.nodes), ...body.outputs.values()] : []),
+  nodes.flatMap((node) => [
+    ...node.inputs,
+    ...bodiesOf(node).flatMap(([, body]) => [...valuesRead(body.nodes), ...body.outputs.values()]),
   ]);

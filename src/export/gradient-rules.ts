@@ -168,6 +168,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   ]),
   TensorScatter: 'missing',
   Loop: 'missing',
+  If: 'missing',
 };
 
 function selection(takesFirst: (b: GraphBuilder, first: Value, second: Value) => Value): Rule {

@@ -11,8 +11,8 @@ import type { Op } from './operators.ts';
  * - an initializer has a static shape and as many bytes as that takes;
  * - dtype and shape of every node output are what operators.ts infers for it;
  * - only inputs, initializers and outputs have names; all other names are made at serialization;
- * - the body of a Loop is a graph of its own, without initializers, whose nodes may also use values that originate before
- *   the Loop in the graphs around it.
+ * - a body of a Loop or an If is a graph of its own, without initializers, whose nodes may also use values that originate
+ *   before the Loop or If in the graphs around it.
  */
 
 /** A number is static; a string is symbolic: equal strings are equal sizes at run time. */
@@ -36,7 +36,7 @@ export class Value {
   }
 }
 
-/** Numbers are ints; a float must be said, because ONNX tells the two apart. A graph is the body of a Loop. */
+/** Numbers are ints; a float must be said, because ONNX tells the two apart. A graph is a body of a Loop or an If. */
 export type Attribute = number | readonly number[] | string | { readonly float: number } | Graph;
 export type Attributes = Readonly<Record<string, Attribute>>;
 
@@ -47,6 +47,10 @@ export interface Node {
   readonly attributes: Attributes;
   readonly outputs: readonly Value[];
 }
+
+/** The bodies of a Loop or an If, by the attribute that they are. */
+export const bodiesOf = ({ attributes }: Node): [string, Graph][] =>
+  Object.entries(attributes).filter((entry): entry is [string, Graph] => entry[1] instanceof Graph);
 
 /** Where the bytes of an initializer are: in the graph, or in a file beside it (offset and length in bytes). */
 export type InitializerData =

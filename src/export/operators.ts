@@ -309,6 +309,18 @@ export const OPERATORS = {
       });
     },
   },
+  /** Both bodies take nothing and make values of the same types. */
+  If: {
+    infer: ([condition], { then_branch: onTrue, else_branch: onFalse }) => {
+      demandDtype(condition, 'bool', 'the condition');
+      if (!(onTrue instanceof Graph && onFalse instanceof Graph)) throw internal('an If needs two bodies');
+      const [made, otherwise] = [onTrue, onFalse].map(({ outputs }) => [...outputs.values()]);
+      const types = (values: readonly Value[]) =>
+        values.map(({ dtype, shape }) => `${dtype}[${shape.join(', ')}]`).join(', ');
+      if (types(made) !== types(otherwise)) throw internal(`${types(made)} or else ${types(otherwise)}`);
+      return made.map(({ dtype, shape }) => ({ dtype, shape }));
+    },
+  },
   /** RoPE, halves convention, on x [B, heads, S, d] with cos and sin [B, S, d/2]: opset 23. */
   RotaryEmbedding: {
     infer: ([x, cos, sin]) => {

@@ -9,8 +9,7 @@ import type { Shape, Value } from './ir.ts';
  * beta2, epsilon, weight_decay, max_grad_norm (0: no clipping), bias_correction1 and 2 (1 - beta^t), ema_decay.
  * Outputs: NAME.out, NAME.exp_avg.out, NAME.exp_avg_sq.out, NAME.ema.out, to be bound onto the inputs; grad_norm float32 [],
  * the global L2 norm before clipping; ema_distance float32 [], the L2 norm of EMA - weights after the step; applied bool []:
- * false when the norm is not finite, and then every state output equals its input exactly (only the sign of a zero may
- * differ). epsilon must not be 0. Without `ema` there are none of NAME.ema, ema_decay and ema_distance.
+ * false when the norm is not finite, and then every state output is its input, bit for bit. epsilon must not be 0. Without `ema` there are none of NAME.ema, ema_decay and ema_distance.
  *
  * With s = min(1, max_grad_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ has it:
  *   m' = beta1 m + (1 - beta1) s g          v' = beta2 v + (1 - beta2) (s g)^2
@@ -38,7 +37,7 @@ export function buildOptimizer(
   const correction1 = scalar('bias_correction1');
   const correction2 = scalar('bias_correction2');
   const tau = keepsEma ? scalar('ema_decay') : undefined;
-  const parameters = [...shapes].map(([name, shape]) => {
+  const parameters = [...shapes].map(([name, shape]): Parameter => {
     const input = (suffix: string) => b.input(`${name}${suffix}`, 'float32', shape);
     const state = { weight: input(''), grad: input('.grad'), m: input('.exp_avg'), v: input('.exp_avg_sq') };
     return { name, shape, ...state, ema: keepsEma ? input('.ema') : undefined };
@@ -46,51 +45,78 @@ export function buildOptimizer(
 
   const lossScale = scaledLoss ? scalar('loss_scale') : undefined;
   const unscaled = (value: Value) => (lossScale === undefined ? value : b.div(value, lossScale));
-  const norm = unscaled(globalNorm(b, parameters));
+  const norm = unscaled(
+    globalNorm(
+      b,
+      parameters.map(({ grad }) => grad),
+    ),
+  );
   const applied = b.not(b.or(b.isNaN(norm), b.isInf(norm)));
   const clip = b.min(b.div(maxNorm, b.add(norm, 1e-6)), 1);
   const scale = unscaled(b.where(b.greater(maxNorm, 0), clip, 1));
-  // What a step that is not applied does is decided on scalars: multiply the old by 1, add 0.
-  const gate = (value: Value, otherwise: number) => b.where(applied, value, otherwise);
-  const keepM = gate(beta1, 1);
-  const addM = gate(b.mul(b.sub(1, beta1), scale), 0);
-  const keepV = gate(beta2, 1);
-  const addV = gate(b.mul(b.sub(1, beta2), b.mul(scale, scale)), 0);
+  const addM = b.mul(b.sub(1, beta1), scale);
+  const addV = b.mul(b.sub(1, beta2), b.mul(scale, scale));
   // m' / bc1 / (sqrt(v' / bc2) + epsilon) = sqrt(bc2) / bc1 * m' / (sqrt(v') + sqrt(bc2) epsilon)
   const rootCorrection2 = b.sqrt(correction2);
-  const stepSize = gate(b.div(b.mul(learningRate, rootCorrection2), correction1), 0);
+  const stepSize = b.div(b.mul(learningRate, rootCorrection2), correction1);
   const smallest = b.mul(rootCorrection2, epsilon);
-  const decayed = gate(b.sub(1, b.mul(learningRate, weightDecay)), 1);
-  const addEma = tau && gate(b.sub(1, tau), 0);
+  const decayed = b.sub(1, b.mul(learningRate, weightDecay));
+  const addEma = tau && b.sub(1, tau);
 
-  const lags: Value[] = [];
-  for (const { name, shape, weight, grad, m, v, ema } of parameters) {
-    const safe = b.where(applied, grad, 0); // 0 * NaN is NaN
-    const m1 = b.add(b.mul(m, keepM), b.mul(safe, addM));
-    const v1 = b.add(b.mul(v, keepV), b.mul(b.mul(safe, safe), addV));
+  const step = ({ name, shape, weight, grad, m, v, ema }: Parameter): State => {
+    const m1 = b.add(b.mul(m, beta1), b.mul(grad, addM));
+    const v1 = b.add(b.mul(v, beta2), b.mul(b.mul(grad, grad), addV));
     const update = b.div(m1, b.add(b.sqrt(v1), smallest));
     const kept = decays(name, shape) ? b.mul(weight, decayed) : weight;
-    const w1 = b.sub(kept, b.mul(update, stepSize));
-    b.output(`${name}.out`, w1);
-    b.output(`${name}.exp_avg.out`, m1);
-    b.output(`${name}.exp_avg_sq.out`, v1);
-    if (ema === undefined || addEma === undefined) continue;
-    const lag = b.sub(w1, ema);
-    b.output(`${name}.ema.out`, b.add(ema, b.mul(lag, addEma)));
-    lags.push(b.reduceSumSquare(lag, [...shape.keys()], false));
-  }
-  if (addEma !== undefined) {
-    const before = b.sqrt(lags.reduce((sum, square) => b.add(sum, square)));
-    b.output('ema_distance', b.mul(before, b.sub(1, addEma))); // w' - ema' = tau (w' - ema)
-  }
+    const state = { weight: b.sub(kept, b.mul(update, stepSize)), m: m1, v: v1 };
+    if (ema === undefined || addEma === undefined) return state;
+    return { ...state, ema: b.add(ema, b.mul(b.sub(state.weight, ema), addEma)) };
+  };
+  /** The state of all parameters, and the distance of the EMA where there is one. */
+  const results = (states: readonly State[]): Value[] => [
+    ...states.flatMap(({ weight, m, v, ema }) => [weight, m, v, ...(ema === undefined ? [] : [ema])]),
+    ...(keepsEma ? [emaDistance(b, states)] : []),
+  ];
+  const made = b.either(
+    applied,
+    () => results(parameters.map(step)),
+    () => results(parameters),
+  );
+  const suffixes = ['', '.exp_avg', '.exp_avg_sq', ...(keepsEma ? ['.ema'] : [])];
+  const names = parameters.flatMap(({ name }) => suffixes.map((suffix) => `${name}${suffix}.out`));
+  if (keepsEma) names.push('ema_distance');
+  names.forEach((name, i) => {
+    b.output(name, made[i]);
+  });
   b.output('grad_norm', norm);
   b.output('applied', applied);
+}
+
+/** What an optimizer step changes of a weight. */
+interface State {
+  weight: Value;
+  m: Value;
+  v: Value;
+  ema?: Value | undefined;
+}
+
+interface Parameter extends State {
+  name: string;
+  shape: readonly number[];
+  grad: Value;
 }
 
 /** Norms, biases and the embedding are not decayed. */
 const decays = (name: string, shape: Shape): boolean => shape.length > 1 && !name.includes('embed_tokens');
 
-function globalNorm(b: GraphBuilder, parameters: readonly { grad: Value; shape: Shape }[]): Value {
-  const squares = parameters.map(({ grad, shape }) => b.reduceSumSquare(grad, [...shape.keys()], false));
+const emaDistance = (b: GraphBuilder, states: readonly State[]): Value =>
+  globalNorm(
+    b,
+    states.flatMap(({ weight, ema }) => (ema === undefined ? [] : [b.sub(ema, weight)])),
+  );
+
+/** The L2 norm of all of them together, []. */
+function globalNorm(b: GraphBuilder, values: readonly Value[]): Value {
+  const squares = values.map((value) => b.reduceSumSquare(value, [...value.shape.keys()], false));
   return b.sqrt(squares.reduce((sum, square) => b.add(sum, square)));
 }

@@ -1,5 +1,5 @@
 import { bytesPerElement, type DType, typedArrayFor } from '../dtypes.ts';
-import { type Attribute, Graph, type Initializer, type Node, type Value } from './ir.ts';
+import { type Attribute, bodiesOf, Graph, type Initializer, type Node, type Value } from './ir.ts';
 
 /**
  * A graph as text, for snapshot tests and error messages: inputs, initializers, one line a node, outputs.
@@ -10,8 +10,8 @@ import { type Attribute, Graph, type Initializer, type Node, type Value } from '
  *       %0: float32[N, 4] = FusedMatMul(x, w) {transB=1}
  *       output y = %0
  *
- * Node outputs are numbered in order, those of a Loop's body, which follows its node, before the Loop's own; small constants stand where they are used. A broken graph prints too: a value
- * from nowhere is `%?`.
+ * Node outputs are numbered in order, those of the bodies of a Loop or an If, which follow their node, before its own; small
+ * constants stand where they are used. A broken graph prints too: a value from nowhere is `%?`.
  */
 export function printGraph(graph: Graph): string {
   const name = valueNames(graph);
@@ -40,9 +40,9 @@ function valueNames(graph: Graph): Names {
   let count = 0;
   const number = ({ inputs, nodes }: Graph) => {
     for (const [name, value] of inputs) if (!names.has(value)) names.set(value, `%${count++}.${name}`);
-    for (const { attributes, outputs } of nodes) {
-      if (attributes.body instanceof Graph) number(attributes.body);
-      for (const value of outputs) names.set(value, `%${count++}`);
+    for (const node of nodes) {
+      for (const [, body] of bodiesOf(node)) number(body);
+      for (const value of node.outputs) names.set(value, `%${count++}`);
     }
   };
   number(graph);
@@ -50,11 +50,11 @@ function valueNames(graph: Graph): Names {
 }
 
 function nodeLines(node: Node, name: Names): string[] {
-  const { body } = node.attributes;
-  if (!(body instanceof Graph)) return [nodeText(node, name)];
-  const inside = body.nodes.flatMap((inner) => nodeLines(inner, name));
-  const outputs = [...body.outputs].map(([output, value]) => `output ${output} = ${name(value)}`);
-  return [nodeText(node, name), ...[...inside, ...outputs].map((line) => `  ${line}`)];
+  const inside = bodiesOf(node).flatMap(([, body]) => [
+    ...body.nodes.flatMap((inner) => nodeLines(inner, name)),
+    ...[...body.outputs].map(([output, value]) => `output ${output} = ${name(value)}`),
+  ]);
+  return [nodeText(node, name), ...inside.map((line) => `  ${line}`)];
 }
 
 function nodeText({ op, inputs, attributes, outputs }: Node, name: Names): string {

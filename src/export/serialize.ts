@@ -2,7 +2,7 @@ import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { DType } from '../dtypes.ts';
 import { bytesPerElement, onnxElementType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
-import { type Attribute, Graph, type Initializer, type Node, type Value } from './ir.ts';
+import { type Attribute, bodiesOf, Graph, type Initializer, type Node, type Value } from './ir.ts';
 import {
   type AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
@@ -67,10 +67,9 @@ class Serializer {
   #nameNodes({ nodes }: Graph, prefix: string): void {
     nodes.forEach((node, i) => {
       const name = `${prefix}${node.op}_${i}`;
-      const { body } = node.attributes;
-      if (body instanceof Graph) {
-        for (const [input, value] of body.inputs) this.#assign(value, `${name}/${input}`);
-        this.#nameNodes(body, `${name}/`);
+      for (const [attribute, body] of bodiesOf(node)) {
+        for (const [input, value] of body.inputs) this.#assign(value, `${name}/${attribute}/${input}`);
+        this.#nameNodes(body, `${name}/${attribute}/`);
       }
       node.outputs.forEach((value, k) => {
         if (!this.#names.has(value)) this.#assign(value, `${name}${k === 0 ? '' : `_${k}`}`);
@@ -127,7 +126,7 @@ class Serializer {
       else if (name === 'axis' && node.op === 'CumSum') input.push(this.#int64Constant(value as number));
       else if (name === 'dtype' && node.op === 'ConstantOfShape') attribute.push(this.#fill(value as DType));
       else if (name === 'to') attribute.push(encodeAttribute(name, onnxElementType(value as DType)));
-      else if (value instanceof Graph) attribute.push(this.#body(name, value, nodeName));
+      else if (value instanceof Graph) attribute.push(this.#body(name, value, `${nodeName}/${name}`));
       else attribute.push(encodeAttribute(name, value));
     }
     return {
@@ -193,7 +192,7 @@ class Serializer {
 }
 
 const allNodes = ({ nodes }: Graph): Node[] =>
-  nodes.flatMap((node) => [node, ...(node.attributes.body instanceof Graph ? allNodes(node.attributes.body) : [])]);
+  nodes.flatMap((node) => [node, ...bodiesOf(node).flatMap(([, body]) => allNodes(body))]);
 
 function encodeAttribute(name: string, value: Exclude<Attribute, Graph>): Init<typeof AttributeProtoSchema> {
   if (typeof value === 'number') return { name, type: AttributeType.INT, i: BigInt(value) };

@@ -1,7 +1,7 @@
 import { bytesPerElement } from '../dtypes.ts';
 import { internal, messageOf } from '../errors.ts';
 import type { Initializer, Node, Value } from './ir.ts';
-import { Graph, multiplyDims, sameShape } from './ir.ts';
+import { bodiesOf, type Graph, multiplyDims, sameShape } from './ir.ts';
 import { inferNode } from './operators.ts';
 import { printNode } from './print.ts';
 
@@ -13,7 +13,7 @@ export function verifyGraph(graph: Graph): void {
   verifyScope(graph, new Set());
 }
 
-/** @param around values of the graphs around a Loop body */
+/** @param around values of the graphs around a body */
 function verifyScope(graph: Graph, around: ReadonlySet<Value>): void {
   const known = new Set(around);
   const originate = (value: Value, what: string) => {
@@ -31,8 +31,7 @@ function verifyScope(graph: Graph, around: ReadonlySet<Value>): void {
       const later = graph.nodes.some(({ outputs }) => outputs.includes(value));
       throw broken(graph, `input ${i} ${later ? 'is used before the node that makes it' : 'comes from nowhere'}`, node);
     });
-    const { body } = node.attributes;
-    if (body instanceof Graph) verifyScope(body, known);
+    for (const [, body] of bodiesOf(node)) verifyScope(body, known);
     verifyTypes(graph, node);
     node.outputs.forEach((value, i) => {
       if (known.has(value)) throw broken(graph, `output ${i} has another origin already`, node);

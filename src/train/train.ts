@@ -84,6 +84,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     dtype: config.dtype,
     truncation: truncates(config),
     ema: keepsEma(config),
+    forCpu: sessionOptions.device?.kind === 'cpu',
   });
   const plan = sessionOptions.device?.kind === 'cpu' ? checkMemory(model.config, config, availableMemory()) : undefined;
   const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](

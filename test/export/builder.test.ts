@@ -209,6 +209,66 @@ test('what a loop carries keeps its type, and what its body makes stays inside',
   expect(() => verifyGraph(other.graph)).toThrow('input 0 comes from nowhere');
 });
 
+test('either computes what the condition asks for, from values around it', async () => {
+  const b = fresh();
+  const condition = b.input('condition', 'bool', []);
+  const x = b.input('x', 'float32', [2]);
+  const [first, second] = b.either(
+    condition,
+    () => [b.mul(x, 2), x],
+    () => [x, b.neg(x)],
+  );
+  b.output('first', first);
+  b.output('second', b.exp(second));
+  expect(printGraph(b.graph)).toMatchInlineSnapshot(`
+    "graph test
+      input condition: bool[]
+      input x: float32[2]
+      %4: float32[2], %5: float32[2] = If(condition) {then_branch=(), else_branch=()}
+        %0: float32[2] = Mul(x, 2)
+        %1: float32[2] = Identity(x)
+        output then_0 = %0
+        output then_1 = %1
+        %2: float32[2] = Neg(x)
+        %3: float32[2] = Identity(x)
+        output else_0 = %3
+        output else_1 = %2
+      %6: float32[2] = Exp(%5)
+      output first = %4
+      output second = %6"
+  `);
+  const session = await openGraph(b.graph);
+  const run = (holds: number) =>
+    session.run({
+      condition: { dtype: 'bool', dims: [], data: [holds] },
+      x: { dtype: 'float32', dims: [2], data: [0, 1] },
+    });
+  expect(await run(1)).toEqual({ first: [0, 2], second: [1, Math.fround(Math.E)] });
+  expect(await run(0)).toEqual({ first: [0, 1], second: [1, Math.fround(1 / Math.E)] });
+  await session.release();
+
+  expect(() =>
+    b.either(
+      condition,
+      () => [x],
+      () => [b.reduceSum(x, [0])],
+    ),
+  ).toThrow('float32[2] or else float32[1]');
+  let inside = x;
+  const other = fresh();
+  const y = other.input('y', 'float32', [2]);
+  other.either(
+    other.input('condition', 'bool', []),
+    () => {
+      inside = other.neg(y);
+      return [inside];
+    },
+    () => [y],
+  );
+  other.output('leak', other.exp(inside));
+  expect(() => verifyGraph(other.graph)).toThrow('input 0 comes from nowhere');
+});
+
 test('TensorScatter writes a cache at slots', async () => {
   const b = fresh();
   const cache = b.input('cache', 'float32', [2, 3, 1]);
