@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { trainSchema } from '../../src/config.ts';
@@ -11,8 +11,8 @@ import { trainingArtifacts } from '../../test/fixtures/training.ts';
 import { MODEL_29M } from './shapes.ts';
 
 /**
- * Peak memory of forward and backward against tokens and vocabulary, and what was planned: growth of the process's
- * high-water mark (Linux) over what it was before the first step. A fresh process per line.
+ * Peak memory of forward and backward against tokens and vocabulary, and what was planned: the process's high-water mark over
+ * what was resident before the first step (Linux). A fresh process per line.
  *
  *     npx tsx scripts/bench/train-memory.ts [--lines 4x256,1x1024:151936:recompute,...]
  */
@@ -22,6 +22,8 @@ const { values: args } = parseArgs({
   options: { lines: { type: 'string', default: LINES }, line: { type: 'string' } },
 });
 const MIB = 2 ** 20;
+/** What is freed goes back to the system, and is not taken for memory that the step did not need. */
+const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '65536' };
 
 function parse(line: string) {
   const [size, ...options] = line.split(':');
@@ -30,9 +32,9 @@ function parse(line: string) {
   return { documents, length, recompute: options.includes('recompute'), model: { ...MODEL_29M, vocabSize } };
 }
 
-/** Bytes; only ever rises. */
-const highWaterMark = (): number =>
-  1024 * Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? Number.NaN);
+/** Bytes resident now (VmRSS), or at most since the mark was reset (VmHWM). */
+const resident = (which: 'VmRSS' | 'VmHWM'): number =>
+  1024 * Number(new RegExp(`${which}:\\s+(\\d+)`).exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? Number.NaN);
 
 /** In a process of its own: prints the bytes by which the mark rose. */
 async function measure(line: string): Promise<void> {
@@ -42,10 +44,12 @@ async function measure(line: string): Promise<void> {
   const targets = documents * (length - 1);
   const text = (seed: number) => Array.from({ length }, (_, i) => (i * 131 + seed * 17) % model.vocabSize);
   const batch = buildTreeBatch(Array.from({ length: documents }, (_, i) => cptDocument(text(i), targets)));
-  const before = highWaterMark();
+  globalThis.gc?.(); // the weights as they were read
+  writeFileSync('/proc/self/clear_refs', '5'); // resets the mark
+  const before = resident('VmRSS');
   await session.runTrainStep(batch);
   await session.runTrainStep(batch);
-  console.log(highWaterMark() - before);
+  console.log(resident('VmHWM') - before);
 }
 
 if (args.line !== undefined) await measure(args.line);
@@ -55,8 +59,8 @@ else {
   );
   for (const line of args.lines.split(',')) {
     const { documents, length, recompute, model } = parse(line);
-    const self = [...process.execArgv, fileURLToPath(import.meta.url), '--line', line];
-    const measured = Number(execFileSync(process.execPath, self, { encoding: 'utf8' }));
+    const self = ['--expose-gc', ...process.execArgv, fileURLToPath(import.meta.url), '--line', line];
+    const measured = Number(execFileSync(process.execPath, self, { encoding: 'utf8', env }));
     const settings = {
       objective: 'cpt',
       blockLength: length,

@@ -35,9 +35,9 @@ export function arrangeProducts(graph: Graph): void {
       nodes.push(node);
       continue;
     }
-    const product =
-      rows > columns ? transpose(append('MatMul', [transposed(b), a])) : append('MatMul', [transposed(a), b]);
-    append('Add', [c, product], {}, node.outputs[0]);
+    if (rows > columns) append('Add', [c, transpose(append('MatMul', [transposed(b), a]))], {}, node.outputs[0]);
+    // Not MatMul and Add: ONNX Runtime would make one new node of them, and run it at another time (execution-order.ts).
+    else append('Gemm', [transposed(a), b, c], { ...node.attributes, transA: 0 }, node.outputs[0]);
   }
   graph.nodes.splice(0, graph.nodes.length, ...nodes);
 }
