@@ -111,8 +111,8 @@ function chunkedHead(
     const flat = (x: Value) => b.squeeze(x, [1]);
     // Differences first: logits can be large where log-probs are close to 0.
     const logProb = flat(b.add(b.sub(chosen, most), mostLogProb));
-    // sum(p z) = z_target + sum(e z), as a product of a row and a column: without a pass over [M, V] to hold e z.
-    const product = b.squeeze(b.matmul(b.unsqueeze(e, [1]), b.unsqueeze(logits, [2])), [2]);
+    // sum(p z) = z_target + sum(e z), as a product of two rows (M, 1, V): without a pass over [M, V] to hold e z.
+    const product = b.squeeze(b.fusedMatMul(b.unsqueeze(e, [1]), b.unsqueeze(logits, [1]), { transB: true }), [2]);
     const entropy = flat(b.sub(b.sub(most, b.add(chosen, product)), mostLogProb));
     const given = Object.fromEntries(LOSS_INPUTS.map((name, i) => [name, values[i]])) as Record<LossInput, Value>;
     const { losses, ratio } = rowLosses(b, logProb, given);
