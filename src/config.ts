@@ -198,7 +198,8 @@ const trainingMachineOptions = {
   microBatchTokens: option(
     count.default(8192),
     MACHINE,
-    'Tokens, with padding, that go through the training graph at once; gradients add up over micro-batches',
+    'Tokens, with padding, that go through the training graph at once; gradients add up over micro-batches. Passes without ' +
+      'gradients take 8192, or this where it is less',
   ),
   recompute: option(
     flag,

@@ -81,6 +81,13 @@ export function adapterShapes(config: ModelConfig, lora: LoraConfig): Map<string
   return shapes;
 }
 
+/** Numbers in the weights that adapters are merged into. */
+export const mergedCount = (config: ModelConfig, lora: LoraConfig): number =>
+  linearModules(config).reduce(
+    (sum, [module, [out, width]]) => sum + (isLoraTarget(module, lora) ? out * width : 0),
+    0,
+  );
+
 /** What training changes: every weight, or with LoRA the adapters alone. */
 export const trainableShapes = (config: ModelConfig, lora: LoraConfig | undefined): Map<string, readonly number[]> =>
   lora === undefined ? parameterShapes(config) : adapterShapes(config, lora);

@@ -1,5 +1,12 @@
 import type { TreeDocument } from './tree-batch.ts';
 
+/** Padded tokens of a pass without gradients: enough for the products to be large. */
+export const SCORE_TOKENS = 8192;
+
+/** The same where the memory of a training run is bounded by the tokens of a micro-batch. */
+export const scoreTokens = ({ microBatchTokens }: { microBatchTokens: number }): number =>
+  Math.min(SCORE_TOKENS, microBatchTokens);
+
 /** Padded tokens of a batch: D trunks of P tokens and D*R branches of L. */
 export function paddedTokens(documents: readonly TreeDocument[]): number {
   const max = (sizes: number[]) => Math.max(1, ...sizes);

@@ -12,7 +12,7 @@ import { MODEL_29M } from './shapes.ts';
 
 /**
  * Peak memory of forward and backward against tokens and vocabulary, and what was planned: the process's high-water mark over
- * what was resident before the first step (Linux). A fresh process per line.
+ * what was resident before the first step (Linux). A fresh process per line. `forward`: a pass without gradients.
  *
  *     npx tsx scripts/bench/train-memory.ts [--lines 4x256,1x1024:151936:recompute,...]
  */
@@ -29,7 +29,9 @@ function parse(line: string) {
   const [size, ...options] = line.split(':');
   const [documents, length] = size.split('x').map(Number);
   const vocabSize = Number(options.find((option) => /^\d+$/.test(option)) ?? MODEL_29M.vocabSize);
-  return { documents, length, recompute: options.includes('recompute'), model: { ...MODEL_29M, vocabSize } };
+  const dtype = options.includes('float16') ? ('float16' as const) : ('float32' as const);
+  const [recompute, forward] = ['recompute', 'forward'].map((option) => options.includes(option));
+  return { documents, length, recompute, forward, dtype, model: { ...MODEL_29M, vocabSize } };
 }
 
 /** Bytes resident now (VmRSS), or at most since the mark was reset (VmHWM). */
@@ -38,8 +40,8 @@ const resident = (which: 'VmRSS' | 'VmHWM'): number =>
 
 /** In a process of its own: prints the bytes by which the mark rose. */
 async function measure(line: string): Promise<void> {
-  const { documents, length, recompute, model } = parse(line);
-  const artifacts = trainingArtifacts(model, { recompute, forCpu: true });
+  const { documents, length, recompute, forward, dtype, model } = parse(line);
+  const artifacts = trainingArtifacts(model, { recompute, dtype, forCpu: true });
   using session = await TrainingSession.create(artifacts, randomWeights(model));
   const targets = documents * (length - 1);
   const text = (seed: number) => Array.from({ length }, (_, i) => (i * 131 + seed * 17) % model.vocabSize);
@@ -47,18 +49,17 @@ async function measure(line: string): Promise<void> {
   globalThis.gc?.(); // the weights as they were read
   writeFileSync('/proc/self/clear_refs', '5'); // resets the mark
   const before = resident('VmRSS');
-  await session.runTrainStep(batch);
-  await session.runTrainStep(batch);
+  for (let run = 0; run < 2; run++) await (forward ? session.runEvalStep(batch) : session.runTrainStep(batch));
   console.log(resident('VmHWM') - before);
 }
 
 if (args.line !== undefined) await measure(args.line);
 else {
   console.log(
-    '| tokens | vocabulary | recompute | measured | planned | error of the plan |\n| --- | --- | --- | --- | --- | --- |',
+    '| tokens | vocabulary | | measured | planned | error of the plan |\n| --- | --- | --- | --- | --- | --- |',
   );
   for (const line of args.lines.split(',')) {
-    const { documents, length, recompute, model } = parse(line);
+    const { documents, length, recompute, forward, dtype, model } = parse(line);
     const self = ['--expose-gc', ...process.execArgv, fileURLToPath(import.meta.url), '--line', line];
     const measured = Number(execFileSync(process.execPath, self, { encoding: 'utf8', env }));
     const settings = {
@@ -66,18 +67,20 @@ else {
       blockLength: length,
       microBatchTokens: documents * length,
       recompute,
+      dtype,
+      ...(forward && { evalData: ['-'] }),
     } as const;
     const plan = planMemory(
       model,
       trainSchema.parse({ model: '-', data: ['-'], run: '-', batchTokens: documents * length, ...settings }),
     );
-    const planned = plan.activations + plan.head;
+    const planned = forward ? plan.scoring : plan.activations + plan.head;
     const mebibytes = (bytes: number) => `${(bytes / MIB).toFixed(0)} MiB`;
     const error = `${planned >= measured ? '+' : ''}${(100 * (planned / measured - 1)).toFixed(0)}%`;
     const cells = [
       `${documents} x ${length}`,
       model.vocabSize,
-      recompute ? 'yes' : 'no',
+      [forward && 'forward', recompute && '`--recompute`', dtype === 'float16' && dtype].filter(Boolean).join(' '),
       mebibytes(measured),
       mebibytes(planned),
       error,

@@ -72,8 +72,9 @@ async function printMemoryPlan(config: TrainConfig, io: Io): Promise<void> {
   const [{ openModel }, plan] = await Promise.all([import('../model-directory.ts'), import('../train/memory-plan.ts')]);
   try {
     const { config: model } = await openModel(config.model);
+    const proxy = await plan.proxyShape(config);
     const free = `${(plan.availableMemory() / 1e9).toFixed(1)} GB are free`;
-    io.err(`rlp-ort: ${plan.describePlan(plan.planMemory(model, config))}; ${free}\n`);
+    io.err(`rlp-ort: ${plan.describeNeeds(model, config, proxy)}; ${free}\n`);
   } catch (thrown) {
     if (!(thrown instanceof UserError)) throw thrown;
   }

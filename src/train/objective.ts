@@ -1,5 +1,6 @@
 import type { TrainConfig } from '../config.ts';
 import type { BadRows } from '../data/index.ts';
+import type { LoraConfig } from '../lora.ts';
 import type { OpenModel } from '../model-directory.ts';
 import type { TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
@@ -29,6 +30,14 @@ export interface TrainContext {
 /** Whether an objective has a use for the weights of the start or their EMA: as baseline, reference of a KL, or proxy. */
 export const keepsEma = ({ objective }: Pick<TrainConfig, 'objective'>): boolean =>
   objective !== 'cpt' && objective !== 'sft';
+
+/** The adapters that are trained in place of the weights, where that was asked for. */
+export const loraOf = ({
+  loraRank,
+  loraAlpha,
+  loraTargetModules,
+}: Pick<TrainConfig, 'loraRank' | 'loraAlpha' | 'loraTargetModules'>): LoraConfig | undefined =>
+  loraRank === undefined ? undefined : { rank: loraRank, alpha: loraAlpha, targetModules: loraTargetModules };
 
 /** What became of the training data's documents. */
 export interface DataCounts {

@@ -1,5 +1,6 @@
 import { RolloutWriter } from '../arrow.ts';
 import type { DataCursor, TextData, TokenizedDocument } from '../data/index.ts';
+import { scoreTokens } from '../micro-batches.ts';
 import {
   Baseline,
   type BaselineState,
@@ -16,9 +17,6 @@ import { countsOf, dataMetrics } from './data-metrics.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
 import { rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
-
-/** Padded tokens of a no-think pass. */
-const SCORE_TOKENS = 8192;
 
 /** Sets how many documents a step takes. */
 const DOCUMENTS_FLAG = '--documents-per-step';
@@ -67,13 +65,13 @@ function rlpObjective(
       if (weights === 'ema') session.resetEma();
     },
     score: (requests, horizon) =>
-      noThinkLogProbs((batch) => session.runEvalStep(batch, weights), requests, horizon, SCORE_TOKENS),
+      noThinkLogProbs((batch) => session.runEvalStep(batch, weights), requests, horizon, scoreTokens(config)),
   });
   const options =
     config.baseline === 'ema' ? { kind: config.baseline, tau: config.emaDecay } : { kind: config.baseline };
   const scorePositions = (documents: readonly ArrayLike<number>[], kind: PositionScore) => {
     const weights = config.baseline === 'none' ? 'weights' : 'ema';
-    return positionScores((batch) => session.runEvalStep(batch, weights), documents, kind, SCORE_TOKENS);
+    return positionScores((batch) => session.runEvalStep(batch, weights), documents, kind, scoreTokens(config));
   };
   let baseline = new Baseline(options, scorer('ema'));
   let policyVersion = 0;

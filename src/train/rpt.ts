@@ -1,6 +1,7 @@
 import { CheckpointScorer } from '../checkpoint-scorer.ts';
 import type { DataCursor, TokenizedDocument } from '../data/index.ts';
 import { RunError } from '../errors.ts';
+import { scoreTokens } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { predictionInstruction } from '../prompt.ts';
 import { loadRewardModule, positionScores, prefixMatchReward, statedText } from '../reward/index.ts';
@@ -9,9 +10,6 @@ import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
 import { countsOf, dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
-
-/** Padded tokens of a pass of the proxy. */
-const SCORE_TOKENS = 8192;
 
 /** Sets how many documents a step takes. */
 const DOCUMENTS_FLAG = '--documents-per-step';
@@ -55,9 +53,14 @@ export const openRpt: OpenObjective = async (config, model) => {
       /** Under the weights of the proxy, or those of the start, which the EMA keeps. */
       const entropies = async (documents: readonly ArrayLike<number>[]): Promise<Float32Array[]> => {
         if (proxy === undefined) {
-          return positionScores((batch) => session.runEvalStep(batch, 'ema'), documents, 'entropy', SCORE_TOKENS);
+          return positionScores(
+            (batch) => session.runEvalStep(batch, 'ema'),
+            documents,
+            'entropy',
+            scoreTokens(config),
+          );
         }
-        scorer ??= await CheckpointScorer.create(proxy, sessionOptions);
+        scorer ??= await CheckpointScorer.create(proxy, sessionOptions, scoreTokens(config));
         return scorer.positionScores(documents, 'entropy');
       };
       /** Documents with positions that are hard enough; the others are left out. */

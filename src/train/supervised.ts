@@ -1,9 +1,6 @@
-import { microBatches } from '../micro-batches.ts';
+import { microBatches, scoreTokens } from '../micro-batches.ts';
 import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
 import type { Objective, TrainContext } from './objective.ts';
-
-/** Padded tokens of an evaluation's batch. */
-const EVAL_TOKENS = 8192;
 
 /** What an objective with a next-token loss trains on. */
 export interface Supervised<Item> {
@@ -21,7 +18,7 @@ export interface Supervised<Item> {
 
 /** An objective without thoughts: -log p of the data's own tokens. */
 export function supervisedObjective<Item>(
-  { session, hooks }: TrainContext,
+  { config, session, hooks }: TrainContext,
   { next, lossOf, heldOut, metrics, state, restore }: Supervised<Item>,
 ): Objective {
   return {
@@ -33,7 +30,7 @@ export function supervisedObjective<Item>(
     async evaluate() {
       if (heldOut === undefined) return undefined;
       let loss = 0;
-      for (const batch of microBatches(lossOf(heldOut), EVAL_TOKENS)) {
+      for (const batch of microBatches(lossOf(heldOut), scoreTokens(config))) {
         hooks.signal?.throwIfAborted();
         loss += (await session.runEvalStep(buildTreeBatch(batch))).loss;
       }

@@ -1,4 +1,5 @@
 import type { TrainConfig } from '../config.ts';
+import { scoreTokens } from '../micro-batches.ts';
 import {
   type ImitatedThought,
   imitationDocument,
@@ -18,9 +19,6 @@ import type { Answer, RolloutDocument } from '../rollout/index.ts';
 import type { PaidGroup } from '../thinking.ts';
 import type { TreeDocument } from '../tree-batch.ts';
 import type { TrainContext } from './objective.ts';
-
-/** Padded tokens of a forward pass. */
-const SCORE_TOKENS = 8192;
 
 /** Which thoughts make the loss, and how they are weighted. */
 export interface ThoughtLossOptions {
@@ -134,16 +132,16 @@ export async function withForwardPasses(
     config,
     session,
   }: Pick<TrainContext, 'session'> & {
-    config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap'>;
+    config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap' | 'microBatchTokens'>;
   },
 ): Promise<{ documents: TreeDocument[]; metrics: Record<string, number> }> {
   let changed = documents;
   if (documents.length > 0 && config.klCoefficient > 0) {
-    const reference = await rowLogProbs(documents, (batch) => session.runEvalStep(batch, 'ema'), SCORE_TOKENS);
+    const reference = await rowLogProbs(documents, (batch) => session.runEvalStep(batch, 'ema'), scoreTokens(config));
     changed = withKl(changed, reference, config.klCoefficient);
   }
   if (config.importanceSampling === 'none' || rolloutLogProbs.length === 0) return { documents: changed, metrics: {} };
-  const trainer = await rowLogProbs(documents, (batch) => session.runEvalStep(batch), SCORE_TOKENS);
+  const trainer = await rowLogProbs(documents, (batch) => session.runEvalStep(batch), scoreTokens(config));
   const rows = documents.flatMap(({ losses, branches }) => [losses, ...branches.map((branch) => branch.losses)].flat());
   const ofPolicy = trainer.filter((_, n) => rows[n].policyWeight !== undefined);
   const sampler = config.importanceSampling === 'behavior' ? samplingLogProbs : rolloutLogProbs;

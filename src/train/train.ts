@@ -1,7 +1,6 @@
 import type { TrainConfig } from '../config.ts';
 import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
-import type { LoraConfig } from '../lora.ts';
 import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { learningRateAt, minibatches } from '../optim/index.ts';
@@ -22,12 +21,13 @@ import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts'
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { openGrpo } from './grpo.ts';
-import { availableMemory, checkMemory, describePlan } from './memory-plan.ts';
+import { availableMemory, checkMemory, describeNeeds, proxyShape } from './memory-plan.ts';
 import { LossMetrics, StageTimes, transferFigures } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import {
   type DataCounts,
   keepsEma,
+  loraOf,
   type Objective,
   type OpenObjective,
   type StepInput,
@@ -86,7 +86,8 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     ema: keepsEma(config),
     forCpu: sessionOptions.device?.kind === 'cpu',
   });
-  const plan = sessionOptions.device?.kind === 'cpu' ? checkMemory(model.config, config, availableMemory()) : undefined;
+  const proxy = await proxyShape(config);
+  checkMemory(model.config, config, availableMemory(), proxy);
   const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
     config,
     model,
@@ -108,7 +109,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   using _objective = { [Symbol.dispose]: () => objective.dispose?.() };
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
-  if (plan !== undefined) hooks.onNotice?.(describePlan(plan));
+  hooks.onNotice?.(describeNeeds(model.config, config, proxy));
   await using _folder = folder;
   let saved = done;
   const before = await readMetrics(config.run);
@@ -286,9 +287,6 @@ const tokensOf = (documents: readonly TreeDocument[]): number =>
     (sum, { trunk, branches }) => sum + trunk.length + branches.reduce((n, { tokens }) => n + tokens.length, 0),
     0,
   );
-
-const loraOf = ({ loraRank, loraAlpha, loraTargetModules }: TrainConfig): LoraConfig | undefined =>
-  loraRank === undefined ? undefined : { rank: loraRank, alpha: loraAlpha, targetModules: loraTargetModules };
 
 /** A path as a shell takes it. */
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);

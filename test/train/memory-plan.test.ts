@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { trainSchema } from '../../src/config.ts';
 import type { ModelConfig } from '../../src/model-config.ts';
-import { checkMemory, describePlan, planMemory } from '../../src/train/memory-plan.ts';
+import { checkMemory, describeNeeds, describePlan, planMemory } from '../../src/train/memory-plan.ts';
 
 /** Qwen3-0.6B. */
 const QWEN: ModelConfig = {
@@ -49,6 +49,77 @@ it('counts rollouts for RLP, and only adapters in the optimizer with LoRA', () =
   expect(planMemory(QWEN, settings({ loraRank: 8 })).optimizer).toBeLessThan(0.1 * GB);
 });
 
+it('plans SFT like text: no rollouts, attention over a block at most, an example as long as a block whatever the budget', () => {
+  const sft = (options: object) => planMemory(QWEN, settings({ objective: 'sft', ...options }));
+  const cpt = (options: object) => planMemory(QWEN, settings(options));
+  expect(sft({})).toEqual(cpt({}));
+  expect(sft({}).rollouts).toBe(0);
+  expect(sft({ blockLength: 4096 }).activations).toBeGreaterThan(sft({ blockLength: 1024 }).activations);
+  const long = { blockLength: 4096 };
+  expect(sft({ ...long, microBatchTokens: 512 })).toEqual(sft({ ...long, microBatchTokens: 4096 }));
+  // An example cannot be longer than what the model has positions for.
+  const short = { ...QWEN, maxPositions: 1024 };
+  expect(planMemory(short, settings({ objective: 'sft', microBatchTokens: 1024 })).activations).toBe(
+    planMemory(short, settings({ objective: 'sft', microBatchTokens: 1024, blockLength: 1024 })).activations,
+  );
+});
+
+it('takes a thought with its prefix for the least that goes through the graph', () => {
+  const rlp = (options: object) => planMemory(QWEN, settings({ objective: 'rlp', maxThoughtTokens: 2048, ...options }));
+  expect(rlp({ microBatchTokens: 256 }).activations).toBe(rlp({ microBatchTokens: 1024 + 2048 }).activations);
+});
+
+it('counts 16-bit copies of the weights, of training and of rollouts', () => {
+  const of = (dtype: string, options: object = {}) => planMemory(QWEN, settings({ dtype, ...options }));
+  const count = 596_049_920;
+  expect(of('float16').weights - of('float32').weights).toBe(2 * count);
+  const rlp = { objective: 'rlp', maxThoughtTokens: 64 };
+  expect(of('float16', rlp).rollouts - of('float32', rlp).rollouts).toBe(2 * count);
+});
+
+it('counts passes without gradients where there are some, as large as a micro-batch at most', () => {
+  const scoring = (options: object) => planMemory(QWEN, settings(options)).scoring;
+  expect(scoring({})).toBe(0);
+  expect(scoring({ objective: 'grpo' })).toBe(0);
+  const evaluation = { evalData: ['e'], blockLength: 512 };
+  expect(scoring(evaluation)).toBeGreaterThan(0);
+  expect(scoring({ ...evaluation, microBatchTokens: 1024 })).toBeLessThan(scoring(evaluation) / 2);
+  expect(scoring({ ...evaluation, microBatchTokens: 65_536 })).toBe(scoring(evaluation));
+  expect(scoring({ objective: 'rlp', maxThoughtTokens: 64 })).toBeGreaterThan(0);
+  const grpo = { objective: 'grpo', maxThoughtTokens: 64 };
+  expect(scoring({ ...grpo, klCoefficient: 0.1 })).toBeGreaterThan(0);
+  expect(scoring({ ...grpo, importanceSampling: 'mismatch' })).toBeGreaterThan(0);
+});
+
+it('counts a proxy: its weights in use and as they were read, and its passes', () => {
+  const rpt = settings({ objective: 'rpt', maxThoughtTokens: 64, proxyModel: 'p' });
+  const proxy = { ...QWEN, numLayers: 1 };
+  const count = 171_314_432; // 151,936 x 1,024, one layer and the last norm
+  const own = planMemory(QWEN, rpt).scoring;
+  expect(planMemory(QWEN, rpt, proxy).scoring).toBe(2 * own + 2 * 4 * count);
+});
+
+it('counts for LoRA what is trained, and a copy of the weights that adapters are merged into', () => {
+  const lora = planMemory(QWEN, settings({ loraRank: 8, loraTargetModules: ['q_proj,v_proj'], objective: 'rlp' }));
+  // A and B of both in every layer: (8 x 1,024 + 2,048 x 8) and (8 x 1,024 + 1,024 x 8).
+  const adapters = 28 * (8 * (1024 + 2048) + 8 * (1024 + 1024));
+  expect(lora.optimizer).toBe(4 * 4 * adapters);
+  expect(lora.checkpoint).toBe(4 * 28 * (2048 * 1024 + 1024 * 1024));
+  expect(planMemory(QWEN, settings({})).checkpoint).toBe(0);
+});
+
+it('plans for a device what lies there, and for the host what is read and saved, and refuses neither', () => {
+  const options = settings({ objective: 'rlp', maxThoughtTokens: 64, device: 'cuda:1' });
+  const plan = planMemory(QWEN, options);
+  const count = 596_049_920;
+  expect(plan.weights).toBe(4 * count);
+  expect(plan.rollouts).toBeLessThan(4 * count); // caches: the weights are read where they are
+  expect(describeNeeds(QWEN, options)).toMatch(
+    /^planned memory of cuda:1: [\d.]+ GB \(weights 2\.38 GB, .*\); planned memory of the host: [\d.]+ GB \(weights 2\.38 GB, checkpoint 11\.9 GB\)$/,
+  );
+  expect(checkMemory(QWEN, options, 1)).toEqual(plan);
+});
+
 it('refuses with what would fit', () => {
   const refused = (available: number, options: object) => {
     try {
@@ -69,10 +140,15 @@ it('refuses with what would fit', () => {
     /adapters instead of the weights: --lora-rank 8 --recompute --micro-batch-tokens 1024$/,
   );
   expect(refused(3 * GB, cpt)).toMatch(/no setting makes it fit: use a smaller model/);
+  const rlp = { objective: 'rlp', maxThoughtTokens: 1024, microBatchTokens: 2048 };
+  expect(refused(50 * GB, rlp)).toMatch(/it fits with --documents-per-batch 2$/);
+  expect(refused(35 * GB, rlp)).toMatch(/it fits with --recompute --documents-per-batch 2$/);
+  expect(refused(26 * GB, rlp)).toMatch(/it fits with --recompute --documents-per-batch 1 --slots \d$/);
 });
 
 it('says in a line what the memory is for', () => {
-  const plan = { weights: 2e9, optimizer: 4e9, rollouts: 0, activations: 1.5e9, head: 0.25e9, total: 8e9 };
+  const nothing = { rollouts: 0, scoring: 0, checkpoint: 0 };
+  const plan = { weights: 2e9, optimizer: 4e9, ...nothing, activations: 1.5e9, head: 0.25e9, total: 8e9 };
   expect(describePlan(plan)).toBe(
     'planned memory: 8.00 GB (weights 2.00 GB, optimizer 4.00 GB, activations 1.50 GB, head 0.25 GB)',
   );
