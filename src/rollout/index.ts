@@ -8,11 +8,10 @@ export {
 } from './branch-row.ts';
 export {
   type DocumentRollouts,
-  type RolloutCounts,
-  type RolloutDocument,
   RolloutEngine,
-  type RolloutOptions,
 } from './engine.ts';
+export type { RolloutDocument, RolloutOptions } from './options.ts';
 export { RolloutBuffers } from './rollout-buffers.ts';
 export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
 export { type Sampling, truncates } from './sampling.ts';
+export type { RolloutCounts } from './wave.ts';

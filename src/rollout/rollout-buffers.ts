@@ -1,23 +1,10 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DType } from '../dtypes.ts';
+import { internal } from '../errors.ts';
 import { type Binding, Value } from '../runtime/index.ts';
+import type { CacheShape } from './cache-shape.ts';
 import type { RolloutModel } from './rollout-model.ts';
 import type { Sampling } from './sampling.ts';
-
-/** Sizes of the caches of one wave of documents. */
-export interface CacheShape {
-  documents: number;
-  rowsPerDocument: number;
-  /** Tokens of the longest trunk. */
-  trunkCapacity: number;
-  /** Tokens of the longest branch; memory is taken as branches grow. */
-  branchCapacity: number;
-}
-
-/**
- * Branch caches start with this many tokens, and grow by a quarter rounded up to as many: every step reads all of a cache,
- * used or not, and that is what the attention costs.
- */
-const BRANCH_BUCKET = 32;
 
 /** What the step graph takes and gives by live row; live views of native memory. */
 export interface RowArrays {
@@ -50,59 +37,62 @@ interface CapturedStep {
 const int64 = (value: Value): BigInt64Array => value.data as BigInt64Array;
 const float32 = (value: Value): Float32Array => value.data as Float32Array;
 
-/** KV caches of a wave, and the bindings that read and write them in place. */
+/** Where a document of re-shaped caches has been before: its place, and the slots of its rows there. */
+export interface CacheSource {
+  document: number;
+  rows: readonly number[];
+}
+
+/** KV caches of documents side by side, and the bindings that read and write them in place. */
 export class RolloutBuffers implements Disposable {
-  readonly shape: CacheShape;
   readonly #model: RolloutModel;
+  #shape: CacheShape;
   readonly #trunk = new Map<string, Value>(); // [D, K, P, d]
-  readonly #branch = new Map<string, Value>(); // [D*K*S, capacity, d]
+  readonly #branch = new Map<string, Value>(); // [D*K*S, L, d]
   readonly #step: Binding;
   readonly #owned: Value[] = [];
   readonly #rows = new Map<number, RowBuffers>();
-  /** Inputs that are no caches and do not depend on the number of rows: by slot, and of the sampling. */
-  readonly #shared = new Map<string, Value>();
-  #branchCapacity: number;
-  /** By slot [D, S], see the step graph. */
-  readonly slotRows: BigInt64Array;
-  readonly trunkLength: BigInt64Array;
-  readonly writeIndex: BigInt64Array;
+  /** Inputs [D, S] by slot, see the step graph. */
+  readonly #bySlot = new Map<string, Value>();
+  /** Inputs of the sampling. */
+  readonly #scalars = new Map<string, Value>();
 
   constructor(model: RolloutModel, shape: CacheShape, sampling: Sampling) {
-    this.shape = shape;
+    this.#shape = shape;
     this.#model = model;
-    // On a device a cache that grows would have to cross, and its address must stay for a captured graph.
-    const first = model.device.kind === 'cpu' ? BRANCH_BUCKET : shape.branchCapacity;
-    this.#branchCapacity = Math.min(first, shape.branchCapacity);
-    const { documents: D, rowsPerDocument: S, trunkCapacity: P } = shape;
+    const { documents: D, rowsPerDocument: S, trunkCapacity: P, branchCapacity: L } = shape;
     const { numKvHeads: K, headDim: d, numLayers, device } = model;
     this.#step = model.bind('step');
     for (let layer = 0; layer < numLayers; layer++) {
       for (const kind of ['key', 'value']) {
         // What nobody has written yet is masked, and must be finite all the same.
         this.#trunk.set(`trunk.${layer}.${kind}`, Value.zeros([D, K, P, d], device));
-        this.#branch.set(`branch.${layer}.${kind}`, Value.zeros([D * K * S, this.#branchCapacity, d], device));
+        this.#branch.set(`branch.${layer}.${kind}`, Value.zeros([D * K * S, L, d], device));
       }
     }
     for (const [name, cache] of this.#trunk) this.#step.input(name, cache);
-    this.#bindBranches();
-    const bySlot = (name: string) => {
-      const value = this.#own(Value.empty('int64', [D, S]));
-      this.#shared.set(name, value);
-      return int64(value);
-    };
-    this.slotRows = bySlot('slot_rows');
-    this.trunkLength = bySlot('trunk_length');
-    this.writeIndex = bySlot('write_index');
+    for (const [name, cache] of this.#branch) this.#step.input(name, cache).output(`${name}.out`, cache);
+    this.#makeSlots();
     const { temperature, topK = 0, topP = 1, minP = 0 } = sampling;
     const scalar = (name: string, dtype: DType, value: number) =>
-      this.#shared.set(name, this.#own(Value.from(dtype, [], [value])));
+      this.#scalars.set(name, this.#own(Value.from(dtype, [], [value])));
     scalar('temperature', 'float32', temperature);
     if (model.truncates) {
       scalar('top_k', 'int64', topK);
       scalar('top_p', 'float32', topP);
       scalar('min_p', 'float32', minP);
     }
-    for (const [name, value] of this.#shared) this.#step.input(name, value);
+    for (const [name, value] of this.#scalars) this.#step.input(name, value);
+  }
+
+  get shape(): CacheShape {
+    return this.#shape;
+  }
+
+  /** Arrays [D, S] by slot, see the step graph; of this shape, so to be asked for anew after `reshape`. */
+  get slots(): { rows: BigInt64Array; trunkLength: BigInt64Array; writeIndex: BigInt64Array } {
+    const array = (name: string) => int64(this.#bySlot.get(name) ?? missing(name));
+    return { rows: array('slot_rows'), trunkLength: array('trunk_length'), writeIndex: array('write_index') };
   }
 
   /** Bytes of the trunk and branch caches as they are now. */
@@ -144,12 +134,11 @@ export class RolloutBuffers implements Disposable {
   /** Steps of few different shapes are captured: numbers of rows that are powers of two. */
   #rowsFor(count: number): number {
     if (!this.#model.capturesSteps) return count;
-    return Math.min(2 ** Math.ceil(Math.log2(count)), this.shape.documents * this.shape.rowsPerDocument);
+    return Math.min(2 ** Math.ceil(Math.log2(count)), this.#shape.documents * this.#shape.rowsPerDocument);
   }
 
-  /** One step of `count` rows, whose inputs stand in `rows(count)` and by slot; `tokens`: of the longest branch after it. */
-  async step(count: number, tokens: number): Promise<void> {
-    while (tokens > this.#branchCapacity) this.#growBranches();
+  /** One step of `count` rows, whose inputs stand in `rows(count)` and by slot. */
+  async step(count: number): Promise<void> {
     const { inputs, outputs, captured } = this.#rowBuffers(this.#rowsFor(count));
     if (captured !== undefined) {
       for (const [device, host] of captured.toDevice) device.copyFrom(host);
@@ -206,7 +195,7 @@ export class RolloutBuffers implements Disposable {
     for (const [name, cache] of [...this.#trunk, ...this.#branch]) binding.input(name, cache);
     for (const [name, cache] of this.#branch) binding.output(`${name}.out`, cache);
     const onDevice = ({ dtype, dims }: Value) => this.#own(Value.empty(dtype, dims, this.#model.device));
-    const toDevice = [...this.#shared, ...Object.entries(inputs)].map(([name, host]) => {
+    const toDevice = [...this.#bySlot, ...this.#scalars, ...Object.entries(inputs)].map(([name, host]) => {
       const device = onDevice(host);
       binding.input(name, device);
       return [device, host] as const;
@@ -219,18 +208,57 @@ export class RolloutBuffers implements Disposable {
     return { binding: binding.captureAsGraph(), toDevice, toHost };
   }
 
-  #growBranches(): void {
-    const grown = Math.ceil((1.25 * this.#branchCapacity) / BRANCH_BUCKET) * BRANCH_BUCKET;
-    this.#branchCapacity = Math.min(grown, this.shape.branchCapacity);
-    for (const [name, cache] of this.#branch) {
-      this.#branch.set(name, lengthened(cache, this.#branchCapacity));
-      cache.dispose();
+  /**
+   * Changes the caches' shape: document i of the new ones is `sources[i]`, its row j what was in slot `rows[j]`, with as many of
+   * their tokens as the new capacities hold. On the CPU only: elsewhere caches would have to cross.
+   */
+  async reshape(shape: CacheShape, sources: readonly CacheSource[]): Promise<void> {
+    const { numKvHeads: K, headDim: d } = this.#model;
+    const { rowsPerDocument } = this.#shape;
+    const { documents: D, rowsPerDocument: S, trunkCapacity: P, branchCapacity: L } = shape;
+    const trunks: (number | undefined)[] = []; // (document, kv head)
+    const branches: (number | undefined)[] = []; // (document, kv head, row)
+    for (let i = 0; i < D; i++) {
+      for (let k = 0; k < K; k++) {
+        const head = sources[i] && sources[i].document * K + k;
+        trunks.push(head);
+        for (let j = 0; j < S; j++) {
+          const row = sources[i]?.rows[j];
+          branches.push(head === undefined || row === undefined ? undefined : head * rowsPerDocument + row);
+        }
+      }
     }
-    this.#bindBranches();
+    for (const name of this.#trunk.keys()) await this.#rearrange(this.#trunk, name, [D, K, P, d], trunks);
+    for (const name of this.#branch.keys()) await this.#rearrange(this.#branch, name, [D * K * S, L, d], branches);
+    this.#shape = shape;
+    this.#makeSlots();
   }
 
-  #bindBranches(): void {
-    for (const [name, cache] of this.#branch) this.#step.input(name, cache).output(`${name}.out`, cache);
+  async #rearrange(
+    caches: Map<string, Value>,
+    name: string,
+    dims: readonly number[],
+    entries: readonly (number | undefined)[],
+  ): Promise<void> {
+    const cache = caches.get(name) ?? missing(name);
+    const stays = entries.every((entry, i) => entry === undefined || entry === i);
+    if (stays && dims.every((dim, axis) => dim === cache.dims[axis])) return;
+    const moved = rearranged(cache, dims, entries);
+    caches.set(name, moved);
+    this.#step.input(name, moved);
+    if (caches === this.#branch) this.#step.output(`${name}.out`, moved);
+    cache.dispose();
+    await nextTurn(); // the caches of a large model take as long as a step
+  }
+
+  #makeSlots(): void {
+    const { documents, rowsPerDocument } = this.#shape;
+    for (const name of ['slot_rows', 'trunk_length', 'write_index']) {
+      const value = Value.empty('int64', [documents, rowsPerDocument]);
+      this.#step.input(name, value);
+      this.#bySlot.get(name)?.dispose();
+      this.#bySlot.set(name, value);
+    }
   }
 
   #own(value: Value): Value {
@@ -241,17 +269,27 @@ export class RolloutBuffers implements Disposable {
   [Symbol.dispose](): void {
     this.#step.dispose();
     for (const { captured } of this.#rows.values()) captured?.binding.dispose();
-    for (const value of [...this.#owned, ...this.#trunk.values(), ...this.#branch.values()]) value.dispose();
+    for (const values of [this.#owned, this.#bySlot.values(), this.#trunk.values(), this.#branch.values()]) {
+      for (const value of values) value.dispose();
+    }
   }
 }
 
-/** A copy [B, capacity, d] of a cache [B, L, d] on the CPU, with zeros after the first L tokens. */
-function lengthened(cache: Value, capacity: number): Value {
-  const [rows, length, width] = cache.dims;
-  const longer = Value.empty('float32', [rows, capacity, width]);
-  const [source, target] = [float32(cache), float32(longer)];
-  for (let row = 0; row < rows; row++) {
-    target.set(source.subarray(row * length * width, (row + 1) * length * width), row * capacity * width);
-  }
-  return longer;
+function missing(name: string): never {
+  throw internal(`no cache or input ${name}`);
+}
+
+/**
+ * A copy of a cache [.., L, d] on the CPU with other dims [.., L', d]: its i-th matrix has the first tokens of the cache's matrix
+ * `entries[i]`, and zeros where there are none.
+ */
+function rearranged(cache: Value, dims: readonly number[], entries: readonly (number | undefined)[]): Value {
+  const moved = Value.empty('float32', dims);
+  const sizeOf = (value: Value) => value.dims.slice(-2).reduce((a, b) => a * b);
+  const [from, to] = [sizeOf(cache), sizeOf(moved)];
+  const [source, target] = [float32(cache), float32(moved)];
+  entries.forEach((entry, i) => {
+    if (entry !== undefined) target.set(source.subarray(entry * from, entry * from + Math.min(from, to)), i * to);
+  });
+  return moved;
 }

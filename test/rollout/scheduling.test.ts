@@ -1,26 +1,39 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { UserError } from '../../src/errors.ts';
-import { RolloutBuffers, type RolloutDocument, RolloutEngine, RolloutModel } from '../../src/rollout/index.ts';
-import { randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
-import { CLOSE, collect, OPTIONS, randomDocuments } from './fixture.ts';
+import {
+  RolloutBuffers,
+  type RolloutDocument,
+  RolloutEngine,
+  RolloutModel,
+  type RolloutOptions,
+  type Thought,
+} from '../../src/rollout/index.ts';
+import { constantWeights, randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
+import { allThoughts, CLOSE, collect, OPTIONS, randomDocuments } from './fixture.ts';
 
 const graphs = rolloutGraphs(TINY_MODEL, randomWeights(TINY_MODEL));
 let engine: RolloutEngine;
+/** Of a model whose every token is as likely as the others, so that the noise says what is sampled. */
+let uniform: RolloutEngine;
 beforeAll(async () => {
   engine = await RolloutEngine.create(graphs, { intraOpThreads: 1 });
+  uniform = await RolloutEngine.create(rolloutGraphs(TINY_MODEL, constantWeights(TINY_MODEL, 0)));
 });
-afterAll(() => engine.dispose());
+afterAll(() => {
+  engine.dispose();
+  uniform.dispose();
+});
 
 /** Counts of the engine for one call. */
-async function counted(documents: readonly RolloutDocument[], change: Partial<typeof OPTIONS>) {
-  const before = engine.counts;
-  const rollouts = await collect(engine, documents, { ...OPTIONS, ...change });
-  const after = engine.counts;
+async function counted(documents: readonly RolloutDocument[], change: Partial<RolloutOptions>, of = engine) {
+  const before = of.counts;
+  const rollouts = await collect(of, documents, { ...OPTIONS, ...change });
+  const after = of.counts;
   return {
     rollouts,
     fed: rollouts.flatMap(({ thoughts }) =>
       thoughts.map(({ tokens, targets, finishReason }) => {
-        const forced = finishReason === 'closed' ? 0 : 1;
+        const forced = finishReason === 'closed' ? 0 : [change.close ?? OPTIONS.close].flat().length;
         return 1 + tokens.length + forced + targets.length - 1;
       }),
     ),
@@ -28,6 +41,7 @@ async function counted(documents: readonly RolloutDocument[], change: Partial<ty
     steps: after.steps - before.steps,
     rows: after.rows - before.rows,
     slots: after.slots - before.slots,
+    keys: after.keys - before.keys,
   };
 }
 
@@ -106,29 +120,69 @@ test('a result does not wait for documents after it', async () => {
   await rollouts.return(undefined);
 });
 
-test('the trunk cache does not grow with positions or group size; branch caches grow with the thoughts', async () => {
+test('the trunk cache does not grow with positions or group size; caches change with what they hold', async () => {
   using model = await RolloutModel.create(graphs, { intraOpThreads: 1 });
   const { numLayers, numKvHeads, headDim } = TINY_MODEL;
   const bytesPerToken = numLayers * 2 * numKvHeads * headDim * 4;
   for (const rowsPerDocument of [1, 16, 64]) {
-    const shape = { documents: 2, rowsPerDocument, trunkCapacity: 128, branchCapacity: 100 };
+    const shape = { documents: 2, rowsPerDocument, trunkCapacity: 128, branchCapacity: 32 };
     using buffers = new RolloutBuffers(model, shape, { temperature: 1 });
-    expect(buffers.cacheBytes).toEqual({
-      trunk: 2 * 128 * bytesPerToken,
-      branch: 2 * rowsPerDocument * 32 * bytesPerToken,
-    });
-    buffers.rows(1).inputIds[0] = 1n;
-    for (const [tokens, capacity] of [
-      [32, 32],
-      [33, 64],
-      [65, 96],
-      [100, 100],
+    for (const [trunkCapacity, branchCapacity] of [
+      [128, 32],
+      [128, 64],
+      [64, 64],
+      [192, 32],
     ]) {
-      await buffers.step(1, tokens);
-      expect(buffers.cacheBytes.branch).toBe(2 * rowsPerDocument * capacity * bytesPerToken);
-      expect(buffers.cacheBytes.trunk).toBe(2 * 128 * bytesPerToken);
+      await buffers.reshape({ ...shape, trunkCapacity, branchCapacity }, [{ document: 1, rows: [0] }]);
+      expect(buffers.cacheBytes).toEqual({
+        trunk: 2 * trunkCapacity * bytesPerToken,
+        branch: 2 * rowsPerDocument * branchCapacity * bytesPerToken,
+      });
     }
   }
+});
+
+/** Keys that the tokens of some thoughts see: those before them in the document and in the branch. */
+const keysSeen = (thoughts: readonly Thought[]) =>
+  sum(thoughts.map(({ position, tokens }) => (tokens.length + 2) * (position + (tokens.length + 3) / 2)));
+
+test('few slots are dead where thoughts are of very different lengths', async () => {
+  // One thought of a group writes 150 tokens, the others 4.
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [40, 50, 60, 30, 45, 55], () => [20]);
+  const noise: RolloutOptions['noise'] =
+    ({ rollout }) =>
+    (index) =>
+      index === (rollout === 0 ? 149 : 3) ? (CLOSE + 0.5) / TINY_MODEL.vocabSize : 0.9;
+  const options = { groupSize: 16, rowsPerDocument: 16, documentsPerBatch: 3, maxThoughtTokens: 200, noise };
+  const { rollouts, rows, slots, keys } = await counted(documents, options, uniform);
+  expect(rollouts.map(({ thoughts }) => thoughts.map(({ tokens }) => tokens.length))).toEqual(
+    documents.map(() => [150, ...Array(15).fill(4)]),
+  );
+  // Without re-shaping 16 slots a document are kept for 152 steps: 11 times the rows.
+  expect(slots).toBeLessThan(2 * rows);
+  expect(keys).toBeLessThan(2.5 * keysSeen(allThoughts(rollouts)));
+});
+
+test.each([
+  ['re-shaped', 'cpu'],
+  ['of fixed shape', 'mock'],
+] as const)('short documents after a long one do not attend over its capacity: caches %s', async (_, kind) => {
+  using one = await RolloutEngine.create(graphs, { intraOpThreads: 1, device: { kind } });
+  const lengths = [480, ...Array.from({ length: 40 }, (_, i) => 10 + (i % 30))];
+  const documents = randomDocuments(TINY_MODEL.vocabSize, lengths, (length) => [length - 2]);
+  const { slots, keys } = await counted(documents, { documentsPerBatch: 4 }, one);
+  // 64 + 14 keys a slot, and 512 + 14 beside the long document.
+  expect(keys / slots).toBeGreaterThan(64 + 14);
+  expect(keys / slots).toBeLessThan(200);
+});
+
+test('documents of ascending lengths keep all places filled', async () => {
+  const lengths = Array.from({ length: 24 }, (_, i) => 10 + 20 * i);
+  const documents = randomDocuments(TINY_MODEL.vocabSize, lengths, (length) => [length - 2]);
+  const options = { groupSize: 2, documentsPerBatch: 4, maxThoughtTokens: 9, noise: () => () => 0.9 };
+  const { fed, steps } = await counted(documents, options, uniform);
+  expect(fed).toEqual(Array(48).fill(11)); // delimiters and 9 tokens
+  expect(steps).toBe((24 / 4) * 11);
 });
 
 test.each<[string, Partial<RolloutDocument>, string]>([
