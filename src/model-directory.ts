@@ -28,6 +28,8 @@ export interface OpenModel {
   config: ModelConfig;
   /** Of the checkpoint's weights. */
   dtype: DType;
+  /** What the graphs are built for. */
+  options: GraphOptions;
   /** SHA-256 of configuration and weights; reads them once. */
   hash(): Promise<string>;
   /** Weights are the checkpoint's; external data is relative to `directory`. */
@@ -57,6 +59,7 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
     directory,
     config,
     dtype: dtypeOf(checkpoint),
+    options,
     async hash() {
       const hash = createHash('sha256').update(JSON.stringify(config));
       for (const file of checkpoint.files) {

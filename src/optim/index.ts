@@ -12,7 +12,7 @@ export { sftDocuments, type TargetedSequence } from './sft.ts';
 export {
   DEFAULT_OPTIMIZER_SETTINGS,
   type HostTensor,
-  hostTensor,
+  hostTensors,
   type OptimizerResult,
   type OptimizerSettings,
   STATE_KINDS,

@@ -18,7 +18,11 @@ export interface HostTensor {
 }
 
 /** A view of a tensor in host memory, or a copy of one on a device. */
-export const hostTensor = (value: Value): HostTensor => ({ shape: value.dims, data: value.read() as Float32Array });
+const hostTensor = (value: Value): HostTensor => ({ shape: value.dims, data: value.read() as Float32Array });
+
+/** The same of several, by name. */
+export const hostTensors = (values: ReadonlyMap<string, Value>): Map<string, HostTensor> =>
+  new Map([...values].map(([name, value]) => [name, hostTensor(value)]));
 
 /** AdamW (Loshchilov and Hutter, arXiv 1711.05101) with global-norm clipping, and the lag of the EMA weights. */
 export interface OptimizerSettings {
@@ -176,10 +180,11 @@ export class TrainingSession implements Disposable {
 
   /**
    * Applies the gradients accumulated since lazyResetGrad.
+   * @throws UserError when there are none
    * @param changed settings that differ from those of the step before; at first from DEFAULT_OPTIMIZER_SETTINGS
    */
   async runOptimizerStep(changed: Partial<OptimizerSettings> = {}): Promise<OptimizerResult> {
-    if (this.#resetGradients) throw internal('runOptimizerStep without a runTrainStep before it');
+    if (this.#resetGradients) throw new UserError('runOptimizerStep: there are no gradients yet; call runTrainStep first');
     this.#settings = { ...this.#settings, ...changed };
     const settings = this.#settings;
     const t = this.#step + 1;
@@ -223,6 +228,13 @@ export class TrainingSession implements Disposable {
   /** Factor of the loss in the gradients being accumulated: 1, except in float16. */
   get lossScale(): number {
     return this.#lossScaler?.scale ?? 1;
+  }
+  /** Of the steps to come, to run one again. */
+  set lossScale(scale: number) {
+    if (scale === this.lossScale) return;
+    if (this.#lossScaler === undefined)
+      throw new UserError(`a loss scale of ${scale}: only training in float16 has one`);
+    this.#lossScaler.state = { scale, goodSteps: 0 };
   }
 
   getLearningRate(): number {
@@ -330,12 +342,16 @@ export class TrainingSession implements Disposable {
    * with the next step, so write them out before it.
    */
   state(): TrainingState {
-    const view = (values: Map<string, Value>) => new Map([...values].map(([name, value]) => [name, hostTensor(value)]));
     const { weights, exp_avg, exp_avg_sq, ema } = this.#state;
     return {
       step: this.#step,
       ...(this.#lossScaler !== undefined && { lossScale: this.#lossScaler.state }),
-      tensors: { weights: view(weights), exp_avg: view(exp_avg), exp_avg_sq: view(exp_avg_sq), ema: view(ema) },
+      tensors: {
+        weights: hostTensors(weights),
+        exp_avg: hostTensors(exp_avg),
+        exp_avg_sq: hostTensors(exp_avg_sq),
+        ema: hostTensors(ema),
+      },
     };
   }
 

@@ -17,7 +17,7 @@ import { errnoOf, fileError } from '../file-error.ts';
 import { type LoraConfig, mergeAdapters } from '../lora.ts';
 import {
   type HostTensor,
-  hostTensor,
+  hostTensors,
   type LossScale,
   STATE_KINDS,
   type StateKind,
@@ -74,7 +74,7 @@ export async function saveTrainingCheckpoint({
   await withAtomicDirectory(
     out,
     async (folder) => {
-      const weights = new Map([...session.weights].map(([name, value]) => [name, hostTensor(value)]));
+      const weights = hostTensors(session.weights);
       const merged = lora === undefined ? weights : mergeAdapters(weights, lora);
       await fillCheckpointDirectory(folder, { source, weights: merged, dtype });
       await writeArtifacts(await openCheckpoint(folder), folder);

@@ -2,7 +2,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { typedArrayFor } from '../dtypes.ts';
 import { UserError } from '../errors.ts';
-import { readSafetensorsHeader, readTensor, readTensorBytes, writeSafetensors } from '../export/index.ts';
+import {
+  type GraphOptions,
+  readSafetensorsHeader,
+  readTensor,
+  readTensorBytes,
+  writeSafetensors,
+} from '../export/index.ts';
 import { fileError } from '../file-error.ts';
 import type { HostTensor } from '../optim/index.ts';
 import { withAtomicDirectory } from '../output.ts';
@@ -20,7 +26,11 @@ export interface FailedStep {
   batches: TreeBatch[];
   /** Value of the loss for each of them. */
   losses: number[];
-  /** Weights by Hugging Face name before it, float32. */
+  /** What its graphs were built for: openModel(model, graphs) has the very same. */
+  graphs: GraphOptions;
+  /** Factor of the loss in its gradients: 1, except in float16. */
+  lossScale: number;
+  /** All weights before it by Hugging Face name, float32: with LoRA those of the model and the adapters. */
   weights: ReadonlyMap<string, HostTensor>;
 }
 
@@ -33,12 +43,14 @@ interface StepFile {
   step: number;
   reason: string;
   clip: ClipRange;
+  graphs: GraphOptions;
+  lossScale: number;
   losses: string[];
 }
 
 /** Writes the folder `out`, in place of an earlier one: docs/artifacts.md says what is in it. */
 export async function saveFailedStep(out: string, failed: FailedStep): Promise<void> {
-  const { step, reason, clip, batches, losses, weights } = failed;
+  const { step, reason, clip, graphs, lossScale, batches, losses, weights } = failed;
   const fill = async (folder: string) => {
     for (const [i, batch] of batches.entries()) {
       const tensors = Object.entries(treeBatchShapes(batch)).map(([name, shape]) => {
@@ -49,14 +61,14 @@ export async function saveFailedStep(out: string, failed: FailedStep): Promise<v
     }
     const masters = [...weights].map(([name, tensor]) => ({ name, dtype: 'float32' as const, ...tensor }));
     await writeSafetensors(join(folder, WEIGHTS), masters);
-    const content: StepFile = { step, reason, clip, losses: losses.map(String) };
+    const content: StepFile = { step, reason, clip, graphs, lossScale, losses: losses.map(String) };
     await writeFile(join(folder, STEP), `${JSON.stringify(content, null, 2)}\n`);
   };
   await withAtomicDirectory(out, fill, { kind: 'failed-step', overwrite: true });
 }
 
 /**
- * Reads `RUN/failed/step-*`, to run the step again: a TrainingSession on `weights` takes `batches`.
+ * Reads `RUN/failed/step-*`, to run the step again: a TrainingSession on `weights` takes `batches`, at `lossScale`.
  * @throws UserError if a file is missing or not what it should be
  */
 export async function loadFailedStep(path: string): Promise<FailedStep> {

@@ -3,7 +3,7 @@ import { badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
-import { learningRateAt, minibatches } from '../optim/index.ts';
+import { hostTensors, learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
 import { truncates } from '../rollout/index.ts';
 import {
@@ -231,6 +231,7 @@ async function trainStep(
   let distance: number | undefined;
   for (const [u, update] of updates.entries()) {
     const losses: number[] = [];
+    const { lossScale } = session; // an overflow lowers it
     lossMetrics.startUpdate();
     session.lazyResetGrad();
     await times.time('train', async () => {
@@ -249,8 +250,9 @@ async function trainStep(
         ? 'the step was not applied'
         : 'the update was not applied, and no checkpoint has any update of this step';
       const batches = packMicroBatches(update, config.microBatchTokens).map(buildTreeBatch);
-      const { weights } = session.state().tensors;
-      return divergence(folder, { step, reason, clip, batches, losses, weights }, consequence);
+      const weights = hostTensors(session.weights);
+      const graphs = context.model.options;
+      return divergence(folder, { step, reason, clip, graphs, lossScale, batches, losses, weights }, consequence);
     };
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);

@@ -265,9 +265,9 @@ describe('TrainingSession', () => {
 
   it('refuses an optimizer step without gradients', async () => {
     session.loadState(start);
-    await expect(session.runOptimizerStep(SETTINGS)).rejects.toThrow(
-      'runOptimizerStep without a runTrainStep before it',
-    );
+    const step = session.runOptimizerStep(SETTINGS);
+    await expect(step).rejects.toThrow(UserError);
+    await expect(step).rejects.toThrow('runOptimizerStep: there are no gradients yet; call runTrainStep first');
     expect(() => session.gradient('model.norm')).toThrow('no weight named model.norm is trained');
   });
 

@@ -7,11 +7,12 @@ import { RunError, UserError } from '../../src/errors.ts';
 import { openModel } from '../../src/model-directory.ts';
 import { TrainingSession } from '../../src/optim/index.ts';
 import { listCheckpoints, readMetrics } from '../../src/run-folder.ts';
-import { type FailedStep, loadFailedStep } from '../../src/train/failed-step.ts';
+import { type FailedStep, loadFailedStep, saveFailedStep } from '../../src/train/failed-step.ts';
 import { train } from '../../src/train/train.ts';
-import { type TreeBatch, treeBatchShapes } from '../../src/tree-batch.ts';
+import { buildTreeBatch, type TreeBatch, treeBatchShapes } from '../../src/tree-batch.ts';
 import { type Workplace, workplace } from '../bad-input/refused.ts';
-import { SETTINGS } from '../fixtures/training.ts';
+import { randomWeights, TINY_MODEL } from '../fixtures/tiny-model.ts';
+import { randomTrees, SETTINGS, trainingArtifacts } from '../fixtures/training.ts';
 
 /** Large enough that the squares of the gradients overflow float32, while the loss does not. */
 const HUGE = 1e20;
@@ -115,6 +116,59 @@ describe('a step whose gradient is not finite', () => {
     const { gradNorm } = await session.runOptimizerStep(SETTINGS);
     expect(gradNorm).toBe(healthy.grad_norm);
   });
+});
+
+it('a failed step of LoRA has the weights of the model, too, and is the same when it is run again', async () => {
+  folder[Symbol.dispose]();
+  folder = await workplace((weights) => {
+    const data = weights.get('model.norm.weight')?.data ?? new Float32Array(0);
+    data.set(data.map((value) => value * HUGE));
+  });
+  const rows = Array.from({ length: 40 }, (_, i) => `${JSON.stringify({ text: `${i ** 7} is a number` })}\n`);
+  writeFileSync(folder.in('data.jsonl'), rows.join(''));
+  const lora = { loraRank: 2, loraAlpha: 4, loraTargetModules: ['q_proj', 'down_proj'] };
+  await expect(train(configOf({ ...lora, recompute: true }))).rejects.toThrow(
+    /^step 1: loss \d{20,}, gradient norm (Infinity|NaN): training has diverged/,
+  );
+
+  // As docs/artifacts.md has it.
+  const { graphs, weights, lossScale, batches, clip, losses } = await loadFailedStep(failed(1));
+  expect(graphs).toMatchObject({
+    lora: { rank: 2, alpha: 4, targetModules: ['q_proj', 'down_proj'] },
+    recompute: true,
+  });
+  const model = await openModel(folder.in('model'), graphs);
+  expect(new Set(weights.keys())).toEqual(
+    new Set([
+      ...(await model.loadWeights()).keys(),
+      ...['self_attn.q_proj', 'mlp.down_proj'].flatMap((module) =>
+        ['lora_A', 'lora_B'].map((name) => `model.layers.0.${module}.${name}.weight`),
+      ),
+    ]),
+  );
+  using session = await TrainingSession.create(model.trainingArtifacts, weights, { intraOpThreads: 1 });
+  session.lossScale = lossScale;
+  for (const [i, batch] of batches.entries()) {
+    expect((await session.runTrainStep(batch, clip)).loss).toBe(losses[i]);
+  }
+  expect(await session.runOptimizerStep(SETTINGS)).toMatchObject({ applied: false });
+});
+
+it('keeps the scale of the loss, at which float16 is run again', async () => {
+  const weights = randomWeights(TINY_MODEL, 1);
+  const batch = buildTreeBatch(randomTrees(TINY_MODEL.vocabSize, 2));
+  const kept = { step: 3, reason: 'r', clip: { low: 0.2, high: 0.2 }, batches: [batch], losses: [1.5], weights };
+  await saveFailedStep(failed(3), { ...kept, graphs: { dtype: 'float16' }, lossScale: 4096 });
+  const { graphs, lossScale } = await loadFailedStep(failed(3));
+  expect({ graphs, lossScale }).toEqual({ graphs: { dtype: 'float16' }, lossScale: 4096 });
+  using session = await TrainingSession.create(trainingArtifacts(TINY_MODEL, graphs), weights);
+  session.lossScale = lossScale;
+  expect(session.lossScale).toBe(4096);
+  using full = await TrainingSession.create(trainingArtifacts(TINY_MODEL), weights);
+  full.lossScale = 1;
+  expect(() => {
+    full.lossScale = 4096;
+  }).toThrow('a loss scale of 4096: only training in float16 has one');
 });
 
 describe('loadFailedStep', () => {
