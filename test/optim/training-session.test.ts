@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../../src/errors.ts';
 import { STATE_KINDS, TrainingSession, type TrainingState } from '../../src/optim/index.ts';
 import { buildTreeBatch } from '../../src/tree-batch.ts';
 import { randomWeights, TINY_MODEL } from '../fixtures/tiny-model.ts';
