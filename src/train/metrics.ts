@@ -20,6 +20,23 @@ class Tally {
   }
 }
 
+/** What training and sampling disagree about: absolute differences of a token's log-prob, at temperature 1 in both. */
+const differenceFigures = ({ mean, max }: Pick<Tally, 'mean' | 'max'>) => ({
+  'sampling/sampling_logp_difference/mean': mean,
+  'sampling/sampling_logp_difference/max': max,
+});
+
+/**
+ * The same of a forward pass under the weights that sampled.
+ * @param trainer log-prob of each sampled token by that pass, nats
+ * @param sampler what the rollout recorded of it
+ */
+export function samplingDifference(trainer: ArrayLike<number>, sampler: readonly number[]): Record<string, number> {
+  const difference = new Tally();
+  for (const [u, logProb] of sampler.entries()) difference.add(Math.abs(trainer[u] - logProb));
+  return differenceFigures(difference);
+}
+
 /**
  * Figures of a step over its loss rows, gathered from the micro-batches of its updates; names are TRL's. Policy figures are
  * means over thought tokens.
@@ -74,6 +91,10 @@ export class LossMetrics {
     return this.#updates === 0 ? 0 : this.#loss / this.#updates;
   }
 
+  /**
+   * All of them. The sampling difference is taken to the batch's old log-probs: where these are not the sampler's (importance
+   * weights), that of the objective goes before it.
+   */
   figures(): Record<string, number> {
     const { policy, text } = this.#entropy;
     const figures = { loss: this.loss, updates: this.#updates };
@@ -89,8 +110,7 @@ export class LossMetrics {
       'clip_ratio/low_mean': this.#low.mean,
       'clip_ratio/high_mean': this.#high.mean,
       'clip_ratio/region_mean': this.#low.mean + this.#high.mean,
-      'sampling/sampling_logp_difference/mean': this.#difference.mean,
-      'sampling/sampling_logp_difference/max': this.#difference.max,
+      ...differenceFigures(this.#difference),
     };
   }
 }

@@ -18,6 +18,7 @@ import { ZERO_STD } from '../reward/index.ts';
 import type { Answer, RolloutDocument } from '../rollout/index.ts';
 import type { PaidGroup } from '../thinking.ts';
 import type { TreeDocument } from '../tree-batch.ts';
+import { samplingDifference } from './metrics.ts';
 import type { TrainContext } from './objective.ts';
 
 /** Which thoughts make the loss, and how they are weighted. */
@@ -131,7 +132,8 @@ export async function withForwardPasses(
   {
     config,
     session,
-  }: Pick<TrainContext, 'session'> & {
+  }: {
+    session: Pick<TrainContext['session'], 'runEvalStep'>;
     config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap' | 'microBatchTokens'>;
   },
 ): Promise<{ documents: TreeDocument[]; metrics: Record<string, number> }> {
@@ -149,6 +151,7 @@ export async function withForwardPasses(
   return {
     documents: withImportanceWeights(changed, trainer, weights),
     metrics: {
+      ...samplingDifference(ofPolicy, rolloutLogProbs),
       'sampling/importance_sampling_ratio/min': weights.reduce((a, b) => Math.min(a, b)),
       'sampling/importance_sampling_ratio/mean': weights.reduce((a, b) => a + b) / weights.length,
       'sampling/importance_sampling_ratio/max': weights.reduce((a, b) => Math.max(a, b)),

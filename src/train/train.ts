@@ -270,8 +270,8 @@ async function trainStep(
   }
 
   return {
-    ...metrics,
     ...lossMetrics.figures(),
+    ...metrics,
     learning_rate: learningRate,
     grad_norm: taken === 0 ? 0 : gradNorms / taken,
     ...(config.dtype === 'float16' && { loss_scale: session.lossScale, skipped_updates: updates.length - taken }),

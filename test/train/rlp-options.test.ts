@@ -123,6 +123,13 @@ describe('options', () => {
     for (const end of ['min', 'max']) {
       expect(Math.abs(figure(same.rows, `sampling/importance_sampling_ratio/${end}`)[0] - 1)).toBeLessThan(1e-4);
     }
+    // Of the rollout and the first pass, not of two passes of training.
+    const free = await runs.train({ temperature: 0.5 });
+    for (const name of ['mean', 'max'].map((each) => `sampling/sampling_logp_difference/${each}`)) {
+      const [difference] = figure(same.rows, name);
+      expect(difference).toBeGreaterThan(0);
+      expect(Math.abs(difference - figure(free.rows, name)[0])).toBeLessThan(1e-6);
+    }
     const drawn = await runs.train({ importanceSampling: 'behavior', temperature: 0.5, importanceCap: 1.25 });
     expect(figure(drawn.rows, 'sampling/importance_sampling_ratio/max')[0]).toBe(1.25);
     expect(figure(drawn.rows, 'sampling/importance_sampling_ratio/min')[0]).toBeLessThan(0.9);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { nextTokenRows, withImportanceWeights } from '../../src/optim/index.ts';
 import type { PaidGroup } from '../../src/thinking.ts';
-import { type ThoughtLossOptions, thoughtLoss } from '../../src/train/thought-documents.ts';
+import { type ThoughtLossOptions, thoughtLoss, withForwardPasses } from '../../src/train/thought-documents.ts';
+import type { TreeBatch } from '../../src/tree-batch.ts';
 
 const OPEN = [90];
 const OPTIONS: ThoughtLossOptions = {
@@ -104,5 +105,45 @@ describe('withImportanceWeights', () => {
     expect(() => withImportanceWeights(documents, new Float32Array(4), [1, 1])).toThrow(
       'internal: 2 importance weights for 1',
     );
+  });
+});
+
+describe('withForwardPasses', () => {
+  /** A policy that gives the loss rows these log-probs, in their order. */
+  const policy = (...logProbs: number[]) => ({
+    runEvalStep: async ({ dims: { N } }: TreeBatch) => {
+      const none = new Float32Array(N);
+      return { loss: 0, entropy: none, ratio: none, logProbs: Float32Array.from(logProbs) };
+    },
+  });
+  const loss = thoughtLoss([group(a, 2, [2, 1], [1, -1])], OPEN, { ...OPTIONS, nextTokenCoefficient: 1 });
+  const settings = { klCoefficient: 0, importanceCap: 2, microBatchTokens: 100 };
+
+  it.each([
+    ['mismatch', [Math.exp(-0.5), Math.exp(0.25), 2]],
+    ['behavior', [Math.exp(-1), Math.exp(-0.25), Math.exp(0.5)]],
+  ] as const)(
+    '%s: what training and sampling disagree about is of the policy and the log-probs of the rollout',
+    async (importanceSampling, weights) => {
+      // Two next tokens, then those of the thoughts: sampled with -1, -2 and -1; drawn with 0.5 more.
+      const session = policy(-7, -7, -7, -1.5, -1.75, 0);
+      const { documents, metrics } = await withForwardPasses(loss, {
+        config: { ...settings, importanceSampling },
+        session,
+      });
+      expect(metrics['sampling/sampling_logp_difference/mean']).toBeCloseTo((0.5 + 0.25 + 1) / 3, 6);
+      expect(metrics['sampling/sampling_logp_difference/max']).toBeCloseTo(1, 6);
+      expect(metrics['sampling/importance_sampling_ratio/mean']).toBeCloseTo(
+        weights.reduce((sum, weight) => sum + weight) / 3,
+        6,
+      );
+      expect(documents[0].branches[0].losses.map(({ oldLogProb }) => oldLogProb)).toEqual([-1.5, -1.75]);
+    },
+  );
+
+  it('runs nothing where nothing is asked for', async () => {
+    const session = { runEvalStep: () => Promise.reject(new Error('a pass')) };
+    const config = { ...settings, importanceSampling: 'none' } as const;
+    expect(await withForwardPasses(loss, { config, session })).toEqual({ documents: loss.documents, metrics: {} });
   });
 });
