@@ -15,26 +15,51 @@ export type WarningName =
 /** Steps of a window, and of the start that it is compared with. */
 export const WINDOW = 10;
 
-/** A figure has collapsed when its mean over the last WINDOW steps is below this share of that over the first WINDOW. */
-const COLLAPSES: readonly { name: WarningName; figure: string; share: number; what: string; advice: string }[] = [
+/** What a run's settings say about its figures. */
+export interface WatchedRun {
+  objective: 'rlp' | 'rpt' | 'grpo' | 'cpt' | 'sft';
+  maxThoughtTokens: number;
+  /** A reward of the user's own, in whatever unit. */
+  reward?: string | undefined;
+}
+
+interface Collapse {
+  name: WarningName;
+  /** Of metrics.jsonl. */
+  figure: (run: WatchedRun) => string;
+  /** Collapsed when the mean over the last WINDOW steps is below this share of that over the first WINDOW ... */
+  share: number;
+  /** ... or below this, whatever it was. */
+  floor: (run: WatchedRun) => number;
+  what: string;
+  advice: string;
+}
+
+/** Thoughts and their rewards; objectives without thoughts have nothing here that could collapse. */
+const COLLAPSES: readonly Collapse[] = [
   {
     name: 'thought_length_collapse',
-    figure: 'completions/mean_length',
+    figure: ({ objective }) => (objective === 'rlp' ? 'completions/mean_length' : 'thoughts/mean_length'),
     share: 0.25,
-    what: 'thoughts have become short',
+    // A thought of one token is the closing delimiter. Where thoughts are meant to be short, so is the floor.
+    floor: ({ maxThoughtTokens }) => Math.min(2, maxThoughtTokens / 4),
+    what: 'thoughts are short',
     advice: 'the model gets by without thinking: lower --learning-rate, or hold the policy with --kl-coefficient',
   },
   {
     name: 'entropy_collapse',
-    figure: 'entropy',
+    figure: () => 'entropy',
     share: 0.1,
-    what: 'thoughts have become nearly certain',
+    floor: () => 0.01,
+    what: 'sampled tokens are nearly certain',
     advice: 'there is little left to choose from: lower --learning-rate, or raise --temperature or --kl-coefficient',
   },
   {
     name: 'reward_variance_collapse',
-    figure: 'reward_std',
+    figure: () => 'reward_std',
     share: 0.1,
+    // The information gain of thoughts that say nothing. Of another unit nothing is known.
+    floor: ({ objective, reward }) => (objective === 'rlp' && reward === undefined ? 1e-3 : 0),
     what: 'the thoughts of a group are paid nearly the same',
     advice: 'there is little left to learn from: take harder positions (--position-strategy entropy) or stop here',
   },
@@ -68,10 +93,16 @@ class Windows {
  * the rows before it, warns as the uninterrupted one does. Figures that are not there, or not finite, are passed over.
  */
 export class TrainingMonitor {
+  readonly #rules: { rule: Collapse; figure: string; floor: number }[];
   readonly #windows = new Map<string, Windows>();
   #noThink: { first: number; last: number } | undefined;
   #active = new Set<WarningName>();
   readonly #told = new Set<WarningName>();
+
+  constructor(run: WatchedRun) {
+    const thinks = run.objective !== 'cpt' && run.objective !== 'sft';
+    this.#rules = (thinks ? COLLAPSES : []).map((rule) => ({ rule, figure: rule.figure(run), floor: rule.floor(run) }));
+  }
 
   /** Names of the warnings that hold after the last row, sorted. */
   get active(): WarningName[] {
@@ -80,7 +111,7 @@ export class TrainingMonitor {
 
   /** Takes a row; returns the warnings that hold with it for the first time in the run. */
   observe(row: Readonly<MetricsRow>): TrainingWarning[] {
-    for (const figure of [...COLLAPSES.map((rule) => rule.figure), 'frac_reward_zero_std']) {
+    for (const figure of [...this.#rules.map((watched) => watched.figure), 'frac_reward_zero_std']) {
       const value = row[figure];
       if (typeof value !== 'number' || !Number.isFinite(value)) continue;
       const windows = this.#windows.get(figure) ?? new Windows();
@@ -99,18 +130,22 @@ export class TrainingMonitor {
   }
 
   #holding(): TrainingWarning[] {
-    const collapsed = COLLAPSES.flatMap(({ name, figure, share, what, advice }): TrainingWarning[] => {
+    const collapsed = this.#rules.flatMap(({ rule, figure, floor }): TrainingWarning[] => {
+      const { name, share, what, advice } = rule;
       const means = this.#windows.get(figure)?.means;
       if (means === undefined) return [];
       const zero =
         name === 'reward_variance_collapse' ? this.#windows.get('frac_reward_zero_std')?.means?.last : undefined;
       const { first, last } = means;
-      if (zero !== undefined && zero > ZERO_VARIANCE_SHARE) {
-        return [{ name, message: `${what}: ${percent(zero)} of the groups have no spread; ${advice}` }];
-      }
-      if (first <= 0 || last >= share * first) return [];
-      const seen = `${figure} was ${short(first)} over the first ${WINDOW} steps and is ${short(last)} over the last`;
-      return [{ name, message: `${what}: ${seen}; ${advice}` }];
+      const seen =
+        zero !== undefined && zero > ZERO_VARIANCE_SHARE
+          ? `${percent(zero)} of the groups have no spread`
+          : first > 0 && last < share * first
+            ? `${figure} was ${short(first)} over the first ${WINDOW} steps and is ${short(last)} over the last`
+            : last < floor
+              ? `${figure} is ${short(last)} over the last ${WINDOW} steps`
+              : undefined;
+      return seen === undefined ? [] : [{ name, message: `${what}: ${seen}; ${advice}` }];
     });
     const drift = this.#noThink === undefined ? 0 : this.#noThink.last - this.#noThink.first;
     if (this.#noThink === undefined || drift <= DRIFT) return collapsed;

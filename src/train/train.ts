@@ -113,7 +113,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   await using _folder = folder;
   let saved = done;
   const before = await readMetrics(config.run);
-  const monitor = new TrainingMonitor();
+  const monitor = new TrainingMonitor(config);
   for (const row of before) monitor.observe(row);
   let tokens = Number(before.findLast((row) => 'num_tokens' in row)?.num_tokens ?? 0);
   let last: Record<string, number> = {};

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { MetricsRow } from '../../src/run-folder.ts';
-import { TrainingMonitor, WINDOW } from '../../src/train/monitor.ts';
+import { TrainingMonitor, type WatchedRun, WINDOW } from '../../src/train/monitor.ts';
 
 /** A healthy step, changed where said. */
 const row = (step: number, more: Partial<MetricsRow> = {}): MetricsRow => ({
@@ -10,8 +10,8 @@ const row = (step: number, more: Partial<MetricsRow> = {}): MetricsRow => ({
 });
 
 /** Messages by step, and the active warnings after the last. */
-function watch(rows: readonly MetricsRow[]) {
-  const monitor = new TrainingMonitor();
+function watch(rows: readonly MetricsRow[], run: Partial<WatchedRun> = {}) {
+  const monitor = new TrainingMonitor({ objective: 'rlp', maxThoughtTokens: 64, ...run });
   const told = rows.flatMap((each) =>
     monitor.observe(each).map(({ name, message }) => ({ step: each.step, name, message })),
   );
@@ -47,7 +47,7 @@ describe('collapse', () => {
   it('says what was seen', () => {
     const { told } = watch(steps(40, (step) => ({ entropy: falling(2, 0.1, 20)(step) })));
     expect(told[0].message).toMatch(
-      /^entropy_collapse at step \d+: thoughts have become nearly certain: entropy was 1\.55 over the first 10 steps and is 0\.1\d* over the last; there is little/,
+      /^entropy_collapse at step \d+: sampled tokens are nearly certain: entropy was 1\.55 over the first 10 steps and is 0\.1\d* over the last; there is little/,
     );
   });
 
@@ -81,8 +81,56 @@ describe('collapse', () => {
     expect(at(0.95).told[0].message).toContain('95% of the groups have no spread');
   });
 
+  describe('from the start', () => {
+    const named = (at: Partial<MetricsRow>, run: Partial<WatchedRun> = {}) =>
+      watch(
+        steps(12, () => at),
+        run,
+      ).told.map(({ name, step }) => [name, step]);
+
+    it.each([
+      ['thought_length_collapse', 'completions/mean_length', 1.9, 2.1],
+      ['entropy_collapse', 'entropy', 0.009, 0.011],
+      ['reward_variance_collapse', 'reward_std', 0.0009, 0.0011],
+    ] as const)('%s: once a window is full', (name, figure, below, above) => {
+      expect(named({ [figure]: below })).toEqual([[name, WINDOW]]);
+      expect(named({ [figure]: above })).toEqual([]);
+    });
+
+    it('says what is seen', () => {
+      const { told } = watch(steps(10, () => ({ 'completions/mean_length': 1 })));
+      expect(told[0].message).toMatch(
+        /^thought_length_collapse at step 10: thoughts are short: completions\/mean_length is 1 over the last 10 steps; the/,
+      );
+    });
+
+    it('not of thoughts that are short because they must be, nor of rewards in another unit', () => {
+      expect(named({ 'completions/mean_length': 1 }, { maxThoughtTokens: 4 })).toEqual([]);
+      expect(named({ reward_std: 0.0001 }, { reward: 'mine.mjs' })).toEqual([]);
+      expect(named({ reward_std: 0.0001 }, { objective: 'grpo' })).toEqual([]);
+      expect(named({ reward_std: 0, frac_reward_zero_std: 1 }, { reward: 'mine.mjs' })).toHaveLength(1);
+    });
+  });
+
+  it.each(['rpt', 'grpo'] as const)('%s: the length is that of thoughts, not of whole completions', (objective) => {
+    const at = (step: number) => ({ 'thoughts/mean_length': step <= WINDOW ? 30 : 3, 'completions/mean_length': 200 });
+    expect(watch(steps(30, at), { objective }).active).toEqual(['thought_length_collapse']);
+    // Without thoughts there is no such figure.
+    expect(
+      watch(
+        steps(30, (step) => ({ 'completions/mean_length': 400 / step ** 2 })),
+        { objective },
+      ).told,
+    ).toEqual([]);
+  });
+
+  it.each(['cpt', 'sft'] as const)('%s has no thoughts that could collapse', (objective) => {
+    const fit = steps(30, (step) => ({ entropy: 3 / step ** 3, reward_std: 0 }));
+    expect(watch(fit, { objective })).toEqual({ told: [], active: [] });
+  });
+
   it('ends when the figure recovers, and is not told a second time', () => {
-    const series = steps(60, (step) => ({ entropy: (step > 12 && step < 30) || step > 45 ? 0.01 : 2 }));
+    const series = steps(60, (step) => ({ entropy: (step > 12 && step < 30) || step > 45 ? 0.02 : 2 }));
     const { told, active } = watch(series.slice(0, 45));
     expect([told.length, active]).toEqual([1, []]);
     expect(watch(series)).toMatchObject({ told: [{ name: 'entropy_collapse' }], active: ['entropy_collapse'] });
