@@ -69,6 +69,10 @@ export const targetNames = ({ targetModules }: LoraConfig): string[] => [
   ...new Set(targetModules.flatMap((target) => (target === ALL_LINEAR ? LINEAR_LAYERS : [target]))),
 ];
 
+/** For a person; the same for the same adapters. */
+export const describeLora = (lora: LoraConfig): string =>
+  `rank ${lora.rank}, alpha ${lora.alpha}, ${targetNames(lora).sort().join(' ')}`;
+
 /** Every adapter weight by its name with its shape, in the order of the forward pass. */
 export function adapterShapes(config: ModelConfig, lora: LoraConfig): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>();

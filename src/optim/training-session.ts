@@ -184,7 +184,8 @@ export class TrainingSession implements Disposable {
    * @param changed settings that differ from those of the step before; at first from DEFAULT_OPTIMIZER_SETTINGS
    */
   async runOptimizerStep(changed: Partial<OptimizerSettings> = {}): Promise<OptimizerResult> {
-    if (this.#resetGradients) throw new UserError('runOptimizerStep: there are no gradients yet; call runTrainStep first');
+    if (this.#resetGradients)
+      throw new UserError('runOptimizerStep: there are no gradients yet; call runTrainStep first');
     this.#settings = { ...this.#settings, ...changed };
     const settings = this.#settings;
     const t = this.#step + 1;

@@ -46,6 +46,8 @@ export interface TrainingCheckpoint {
 interface StateFile {
   step: number;
   lossScale?: LossScale;
+  /** Of adapters, whose state this then is. */
+  lora?: LoraConfig;
   run: unknown;
   /** SHA-256 of each file beside it. */
   sha256: Record<string, string>;
@@ -92,7 +94,10 @@ export async function saveTrainingCheckpoint({
         await writeSafetensors(file, list);
         sha256[fileOf(kind)] = await sha256Of(file);
       }
-      const content: StateFile = { step, ...(lossScale !== undefined && { lossScale }), run: state, sha256 };
+      const content: StateFile = {
+        ...{ step, ...(lossScale !== undefined && { lossScale }), ...(lora !== undefined && { lora }) },
+        ...{ run: state, sha256 },
+      };
       await writeFile(join(folder, FOLDER, STATE), `${JSON.stringify(content, null, 2)}\n`);
     },
     { kind: 'training-checkpoint' },
@@ -109,10 +114,19 @@ export async function hasTrainingState(path: string): Promise<boolean> {
   }
 }
 
+/** What is read from a training checkpoint. */
+export interface LoadedCheckpoint {
+  training: TrainingState;
+  /** The adapters whose state it is. */
+  lora?: LoraConfig;
+  /** What the run kept beyond, as JSON. */
+  state: unknown;
+}
+
 /** @throws DamagedCheckpoint naming the file that is missing or damaged */
-export async function loadTrainingCheckpoint(path: string): Promise<{ training: TrainingState; state: unknown }> {
+export async function loadTrainingCheckpoint(path: string): Promise<LoadedCheckpoint> {
   const folder = join(path, FOLDER);
-  const { step, lossScale, run, sha256 } = await readState(join(folder, STATE));
+  const { step, lossScale, lora, run, sha256 } = await readState(join(folder, STATE));
   const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
     const file = join(folder, fileOf(kind));
     const found = await sha256Of(file);
@@ -132,7 +146,8 @@ export async function loadTrainingCheckpoint(path: string): Promise<{ training: 
     exp_avg_sq: await read('exp_avg_sq'),
     ema: fileOf('ema') in sha256 ? await read('ema') : new Map(), // not every objective keeps one
   };
-  return { training: { step, ...(lossScale !== undefined && { lossScale }), tensors }, state: run };
+  const training = { step, ...(lossScale !== undefined && { lossScale }), tensors };
+  return { training, ...(lora !== undefined && { lora }), state: run };
 }
 
 async function readState(file: string): Promise<StateFile> {

@@ -33,7 +33,7 @@ import {
   type StepInput,
   type TrainContext,
 } from './objective.ts';
-import { createSession } from './open-session.ts';
+import { checkSameAdapters, createSession } from './open-session.ts';
 import { openRlp } from './rlp.ts';
 import { openRpt } from './rpt.ts';
 import { PolicySampler } from './sampling.ts';
@@ -322,7 +322,7 @@ async function resumeRun(
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
   const { folder, checkpoint, damaged } = await RunFolder.resume(config, async ({ path }) => {
-    const { training, state } = await loadTrainingCheckpoint(path);
+    const { training, lora, state } = await loadTrainingCheckpoint(path);
     const saved = state as RunState; // written by train() above, and beside files guarded by their hashes
     if (saved.modelHash !== modelHash) {
       throw new UserError(
@@ -341,6 +341,7 @@ async function resumeRun(
         `reward module ${config.reward}: is not the one that run ${config.run} was started with; put it back, or start a new run`,
       );
     }
+    checkSameAdapters(path, lora, loraOf(config));
     session.loadState(training);
     objective.restore(saved.objective);
   });

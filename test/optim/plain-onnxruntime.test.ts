@@ -20,7 +20,7 @@ let session: TrainingSession;
 beforeAll(async () => {
   folder = temporaryFolder();
   await exportCheckpoint({ checkpoint: goldenPath('checkpoints', 'tied-gqa'), out: folder.in('exported') });
-  session = await openTrainingSession(folder.in('exported'), { intraOpThreads: 1 });
+  session = await openTrainingSession(folder.in('exported'), { intraOpThreads: 1, forCpu: false });
 });
 afterAll(() => {
   session.release();
