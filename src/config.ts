@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MICRO_BATCH_TOKENS } from './micro-batches.ts';
 
 /**
  * The one source of the command line's flags, the YAML keys, their defaults, bounds and help texts.
@@ -196,7 +197,7 @@ const machineOptions = {
 
 const trainingMachineOptions = {
   microBatchTokens: option(
-    count.default(8192),
+    count.default(MICRO_BATCH_TOKENS),
     MACHINE,
     'Tokens, with padding, that go through the training graph at once; gradients add up over micro-batches. Passes without ' +
       'gradients take 8192, or this where it is less',

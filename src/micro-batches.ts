@@ -1,5 +1,8 @@
 import type { TreeDocument } from './tree-batch.ts';
 
+/** Padded tokens that go through the training graph at once, by default: more take more memory, and are no faster. */
+export const MICRO_BATCH_TOKENS = 4096;
+
 /** Padded tokens of a pass without gradients: enough for the products to be large. */
 export const SCORE_TOKENS = 8192;
 
@@ -7,10 +10,10 @@ export const SCORE_TOKENS = 8192;
 export const scoreTokens = ({ microBatchTokens }: { microBatchTokens: number }): number =>
   Math.min(SCORE_TOKENS, microBatchTokens);
 
-/** Padded tokens of a batch: D trunks of P tokens and D*R branches of L. */
+/** Padded tokens of a batch: D trunks of P tokens and D*R branches of L; the one token that stands for no branches does not count. */
 export function paddedTokens(documents: readonly TreeDocument[]): number {
-  const max = (sizes: number[]) => Math.max(1, ...sizes);
-  const P = max(documents.map(({ trunk }) => trunk.length));
+  const max = (sizes: number[]) => Math.max(0, ...sizes);
+  const P = Math.max(1, max(documents.map(({ trunk }) => trunk.length)));
   const R = max(documents.map(({ branches }) => branches.length));
   const L = max(documents.flatMap(({ branches }) => branches.map(({ tokens }) => tokens.length)));
   return documents.length * (P + R * L);

@@ -12,12 +12,12 @@ const tree = (trunk: number, ...branches: number[]): TreeDocument => ({
 it('counts tokens with their padding: D (P + R L)', () => {
   expect(paddedTokens([tree(10, 4, 6)])).toBe(10 + 2 * 6);
   expect(paddedTokens([tree(10, 4, 6), tree(3, 1, 1, 1)])).toBe(2 * (10 + 3 * 6));
-  expect(paddedTokens([tree(10)])).toBe(10 + 1); // a branch of one token stands in where there is none
+  expect(paddedTokens([tree(10)])).toBe(10); // what stands in for branches does not count
 });
 
 it('fills each micro-batch up to the budget, in order', () => {
   const documents = [tree(10), tree(12), tree(9), tree(20), tree(1)];
-  // Two documents of up to 12 trunk tokens: 2 * 13 = 26; a third would make it 39.
+  // Two documents of up to 12 trunk tokens: 24; a third would make it 36.
   expect(microBatches(documents, 26)).toEqual([[tree(10), tree(12)], [tree(9)], [tree(20)], [tree(1)]]);
   expect(microBatches(documents, 42)).toEqual([documents.slice(0, 3), documents.slice(3)]);
   expect(microBatches(documents, 1000)).toEqual([documents]);
@@ -33,7 +33,7 @@ it('makes no micro-batch of nothing', () => {
 
 it('packs documents of like shape together, each once', () => {
   const documents = [tree(10), tree(40), tree(11), tree(39), tree(12)];
-  expect(microBatches(documents, 84).map((batch) => paddedTokens(batch))).toEqual([82, 80, 13]);
+  expect(microBatches(documents, 84).map((batch) => paddedTokens(batch))).toEqual([80, 78, 12]);
   const packed = packMicroBatches(documents, 84);
   expect(packed).toEqual([
     [tree(40), tree(39)],

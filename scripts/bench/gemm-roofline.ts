@@ -16,6 +16,23 @@ export function gemmRoofline(rows: number = ROOFLINE_ROWS, options: SessionOptio
   return productRate([[SIZE, SIZE]], rows, options);
 }
 
+/** The same product, again and again for as long as the work that it is compared with: `rate` over some time. */
+export async function openRoofline(
+  rows: number = ROOFLINE_ROWS,
+): Promise<{ rate(milliseconds: number): number; dispose(): void }> {
+  const products = await openProducts([[SIZE, SIZE]], rows, {});
+  return {
+    /** GFLOP/s, the mean over at least `milliseconds`. */
+    rate(milliseconds) {
+      const start = performance.now();
+      let runs = 0;
+      for (; performance.now() - start < milliseconds; runs++) products.run();
+      return (runs * products.gigaflop * 1000) / (performance.now() - start);
+    },
+    dispose: products.dispose,
+  };
+}
+
 /** Layers that stand for all: their weights outgrow the caches, and a protobuf holds no more than 2 GiB. */
 const SAMPLED_LAYERS = 4;
 
@@ -115,6 +132,19 @@ const gigaflops = (matrices: readonly Matrix[], rows: number): number =>
 
 /** Rate of x W^T over matrices W [out, in], one after another: the median of repeats of some 20 ms each. */
 async function productRate(matrices: readonly Matrix[], rows: number, options: SessionOptions): Promise<number> {
+  const products = await openProducts(matrices, rows, options);
+  const runs = Math.max(1, Math.round(2 / products.gigaflop));
+  const rates = Array.from({ length: 9 }, () => {
+    const start = performance.now();
+    for (let i = 0; i < runs; i++) products.run();
+    return (runs * products.gigaflop * 1000) / (performance.now() - start);
+  });
+  products.dispose();
+  return rates.sort((a, z) => a - z)[4];
+}
+
+/** A session of x W^T over matrices W [out, in], prepacked; `run` makes each product once. */
+async function openProducts(matrices: readonly Matrix[], rows: number, options: SessionOptions) {
   const b = new GraphBuilder('products');
   const widths = new Set(matrices.map(([, width]) => width));
   const inputs = new Map([...widths].map((width) => [width, b.input(`x${width}`, 'float32', ['rows', width])]));
@@ -124,7 +154,7 @@ async function productRate(matrices: readonly Matrix[], rows: number, options: S
     const x = inputs.get(width);
     if (x !== undefined) b.output(`y${i}`, b.fusedMatMul(x, w, { transB: true }));
   });
-  using session = await Session.create(serializeGraph(b.graph, { opset: 21 }), options);
+  const session = await Session.create(serializeGraph(b.graph, { opset: 21 }), options);
   const binding = session.bind();
   const owned: Value[] = [];
   const own = (value: Value): Value => {
@@ -138,17 +168,16 @@ async function productRate(matrices: readonly Matrix[], rows: number, options: S
   matrices.forEach(([out], i) => {
     binding.output(`y${i}`, own(Value.empty('float32', [rows, out])));
   });
-  const gigaflop = gigaflops(matrices, rows);
-  const runs = Math.max(1, Math.round(2 / gigaflop));
   binding.runSync();
-  const rates = Array.from({ length: 9 }, () => {
-    const start = performance.now();
-    for (let i = 0; i < runs; i++) binding.runSync();
-    return (runs * gigaflop * 1000) / (performance.now() - start);
-  });
-  binding.dispose();
-  for (const value of owned) value.dispose();
-  return rates.sort((a, z) => a - z)[4];
+  return {
+    gigaflop: gigaflops(matrices, rows),
+    run: () => binding.runSync(),
+    dispose() {
+      binding.dispose();
+      for (const value of owned) value.dispose();
+      session.dispose();
+    },
+  };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,19 +1,20 @@
 import { parseArgs } from 'node:util';
+import { MICRO_BATCH_TOKENS, packMicroBatches } from '../../src/micro-batches.ts';
 import { parameterCount } from '../../src/model-config.ts';
 import { cptDocument, type OptimizerSettings, TrainingSession } from '../../src/optim/index.ts';
 import { buildTreeBatch, type TreeBatch, type TreeDocument } from '../../src/tree-batch.ts';
 import { randomWeights } from '../../test/fixtures/tiny-model.ts';
 import { trainingArtifacts } from '../../test/fixtures/training.ts';
-import { gemmRoofline } from './gemm-roofline.ts';
+import { openRoofline } from './gemm-roofline.ts';
 import { layerParameters, MODEL_29M } from './shapes.ts';
 
 /**
  * Training steps against the GEMM roofline of the machine, and trees against flat sequences.
  *
- *     npx tsx scripts/bench/train.ts [--part steps,tree] [--rounds 5]
+ *     npx tsx scripts/bench/train.ts [--part steps,tree] [--rounds 7]
  */
 const { values: args } = parseArgs({
-  options: { part: { type: 'string', default: 'steps,tree' }, rounds: { type: 'string', default: '5' } },
+  options: { part: { type: 'string', default: 'steps,tree' }, rounds: { type: 'string', default: '7' } },
 });
 const PARTS = new Set(args.part.split(','));
 const ROUNDS = Number(args.rounds);
@@ -84,8 +85,15 @@ console.log(
   `${(parameterCount(MODEL_29M) / 1e6).toFixed(1)} M parameters, ${(layerParameters(MODEL_29M) / 1e6).toFixed(1)} M in the layers' matrices; medians of ${ROUNDS}`,
 );
 
+/** The product that steps are compared with runs as long as this before and after each. */
+const ROOFLINE_MS = 500;
+/** The first runs get memory from the system. */
+const WARM_UP = 3;
+
+/** Steps of so many tokens as `train` takes them: in micro-batches of its default size. */
 async function steps(): Promise<void> {
   let longStep = 0;
+  const roofline = await openRoofline();
   for (const [documents, length] of [
     [4, 256],
     [1, 1024],
@@ -94,22 +102,32 @@ async function steps(): Promise<void> {
   ]) {
     const targets = documents * (length - 1);
     const blocks = Array.from({ length: documents }, (_, i) => cptDocument(text(length, i), targets));
-    const batch = buildTreeBatch(blocks);
-    await session.runTrainStep(batch);
-    const rounds: { time: number; share: number; roofline: number }[] = [];
+    const batches = packMicroBatches(blocks, MICRO_BATCH_TOKENS).map(buildTreeBatch);
+    const step = async () => {
+      for (const batch of batches) await session.runTrainStep(batch);
+    };
+    const gigaflop = batches.reduce((sum, batch) => sum + flopsOf(batch), 0) / 1e9;
+    for (let i = 0; i < WARM_UP; i++) await step();
+    const rounds: { time: number; rate: number; limit: number; share: number }[] = [];
+    // In turns, so that a busy machine slows both.
+    let before = roofline.rate(ROOFLINE_MS);
     for (let i = 0; i < ROUNDS; i++) {
-      // In turns, so that a busy machine slows both.
-      const time = await seconds(() => session.runTrainStep(batch));
-      const roofline = await gemmRoofline();
-      rounds.push({ time, roofline, share: flopsOf(batch) / 1e9 / time / roofline });
+      const time = await seconds(step);
+      const after = roofline.rate(ROOFLINE_MS);
+      const limit = (before + after) / 2;
+      rounds.push({ time, rate: gigaflop / time, limit, share: gigaflop / time / limit });
+      before = after;
     }
-    const { time, roofline, share } = rounds.sort((a, b) => a.share - b.share)[ROUNDS >> 1];
+    const time = median(rounds.map((round) => round.time));
     if (documents * length === 4096) longStep = time;
+    const shares = rounds.map(({ share }) => share).sort((a, b) => a - b);
     console.log(
       `${documents} x ${length} tokens, forward and backward: ${(1000 * time).toFixed(0)} ms, ${((documents * length) / time).toFixed(0)} tokens/s, ` +
-        `${(flopsOf(batch) / 1e9 / time).toFixed(0)} GFLOP/s: ${percent(share)} of the roofline (${roofline.toFixed(0)})`,
+        `${median(rounds.map(({ rate }) => rate)).toFixed(0)} GFLOP/s: ${percent(median(shares))} of the roofline ` +
+        `(${median(rounds.map(({ limit }) => limit)).toFixed(0)}; from ${percent(shares[0])} to ${percent(shares[shares.length - 1])})`,
     );
   }
+  roofline.dispose();
 
   const times: number[] = [];
   for (let i = 0; i < ROUNDS; i++) times.push(await seconds(() => session.runOptimizerStep(SETTINGS)));

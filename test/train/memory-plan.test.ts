@@ -81,7 +81,7 @@ it('counts passes without gradients where there are some, as large as a micro-ba
   const scoring = (options: object) => planMemory(QWEN, settings(options)).scoring;
   expect(scoring({})).toBe(0);
   expect(scoring({ objective: 'grpo' })).toBe(0);
-  const evaluation = { evalData: ['e'], blockLength: 512 };
+  const evaluation = { evalData: ['e'], blockLength: 512, microBatchTokens: 8192 };
   expect(scoring(evaluation)).toBeGreaterThan(0);
   expect(scoring({ ...evaluation, microBatchTokens: 1024 })).toBeLessThan(scoring(evaluation) / 2);
   expect(scoring({ ...evaluation, microBatchTokens: 65_536 })).toBe(scoring(evaluation));
