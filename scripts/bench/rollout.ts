@@ -39,8 +39,6 @@ const numbers = (list: string) => list.split(',').map(Number);
 const NEW_TOKENS = Number(args['new-tokens']);
 const ROUNDS = Number(args.rounds);
 const PARTS = new Set(args.part.split(','));
-/** Thoughts of these lengths are run for one figure: what differs is decoding alone. */
-const SHORT_TOKENS = 4;
 /** Prompt tokens of a batch above which transformers.js is not run: it keeps a copy of the prefix, and its logits, per row. */
 const PEER_TOKENS = 16_384;
 
@@ -65,6 +63,8 @@ interface Run {
   /** Tokens fed to branches: delimiters, thoughts, targets. */
   fed: number;
   steps: number;
+  /** Milliseconds in steps. */
+  stepMs: number;
 }
 
 /** By chance a thought ends early: one token in the vocabulary closes it. */
@@ -82,8 +82,14 @@ async function think(
     for (const { tokens } of thoughts) sampled += tokens.length;
   }
   const ms = performance.now() - start;
-  const { rows, steps } = engine.counts;
-  return { ms, sampled, fed: rows - before.rows, steps: steps - before.steps };
+  const { rows, steps, stepMs } = engine.counts;
+  return {
+    ms,
+    sampled,
+    fed: rows - before.rows,
+    steps: steps - before.steps,
+    stepMs: stepMs - before.stepMs,
+  };
 }
 
 /** tokens/s scored, and decoding against the products that it cannot do without. */
@@ -94,18 +100,18 @@ async function cell(engine: RolloutEngine, peer: Peer | undefined, rows: number,
   const options = { groupSize: group, rowsPerDocument: group };
   const flop = 2 * parameterCount(config) * rows;
   const peerRuns = peer !== undefined && rows * prefix <= PEER_TOKENS;
-  await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
+  await think(engine, documents, options);
   type Figure = 'rate' | 'step' | 'weights' | 'attention' | 'roofline' | 'gigaflops' | 'theirs' | 'ratio';
   const rounds: Record<Figure, number>[] = [];
   const attended = { documents: count, rowsPerDocument: group, trunk: prefix, branch: NEW_TOKENS + 2 };
   for (let i = 0; i < ROUNDS; i++) {
-    const long = await think(engine, documents, options);
+    const first = await think(engine, documents, options);
     const weights = await ownProductsMs(config, rows);
     const attention = await attentionProductsMs(config, attended);
-    const short = await think(engine, documents, { ...options, maxThoughtTokens: SHORT_TOKENS });
-    const step = (long.ms - short.ms) / (long.steps - short.steps);
+    const second = await think(engine, documents, options);
+    const step = (first.stepMs + second.stepMs) / (first.steps + second.steps);
     const roofline = await gemmRoofline();
-    const rate = (1000 * long.sampled) / long.ms;
+    const rate = (1000 * (first.sampled + second.sampled)) / (first.ms + second.ms);
     const prompts = Array.from({ length: rows }, (_, row) => prompt(Math.floor(row / group), prefix));
     const theirs = peerRuns ? (1000 * rows * NEW_TOKENS) / (await peer.generate(prompts, NEW_TOKENS)) : 0;
     const gigaflops = flop / 1e6 / step;
@@ -133,9 +139,8 @@ async function flat(engine: RolloutEngine): Promise<void> {
     const documents = documentsOf(4, 128, positions);
     const perToken = [];
     for (let i = 0; i < ROUNDS; i++) {
-      const long = await think(engine, documents, { groupSize, maxThoughtTokens: 16 });
-      const short = await think(engine, documents, { groupSize, maxThoughtTokens: SHORT_TOKENS });
-      perToken.push((long.ms - short.ms) / (long.fed - short.fed));
+      const { stepMs, fed } = await think(engine, documents, { groupSize, maxThoughtTokens: 16 });
+      perToken.push(stepMs / fed);
     }
     console.log(`K ${positions} x G ${groupSize}, 32 rows a step: ${median(perToken).toFixed(3)} ms a token`);
   }

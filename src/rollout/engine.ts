@@ -21,7 +21,7 @@ export interface DocumentRollouts {
  */
 export class RolloutEngine implements Disposable {
   readonly #model: RolloutModel;
-  readonly #counts: RolloutCounts = { prefilled: 0, steps: 0, rows: 0, slots: 0, keys: 0 };
+  readonly #counts: RolloutCounts = { prefilled: 0, steps: 0, rows: 0, slots: 0, keys: 0, stepMs: 0 };
 
   private constructor(model: RolloutModel) {
     this.#model = model;

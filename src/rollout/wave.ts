@@ -19,6 +19,8 @@ export interface RolloutCounts {
   slots: number;
   /** Keys that a slot meets in the caches, of its trunk and its branch, used or not; summed over slots and steps. */
   keys: number;
+  /** Milliseconds in steps; prefill and what changes the caches is not in it. */
+  stepMs: number;
 }
 
 const DEFAULT_PREFILL_CHUNK = 512;
@@ -122,6 +124,7 @@ export class Wave implements Disposable {
     const { rowsPerDocument: S } = shape;
     const live = this.#lanes.flatMap((lane) => lane.live.map(({ slot, row }) => ({ lane, slot, row })));
     if (live.length === 0) return false;
+    const start = performance.now();
     const rows = this.#buffers.rows(live.length);
     const slots = this.#buffers.slots;
     for (const bySlot of Object.values(slots)) bySlot.fill(0n);
@@ -151,6 +154,7 @@ export class Wave implements Disposable {
     this.#counts.rows += live.length;
     this.#counts.slots += shape.documents * S;
     this.#counts.keys += keysOf(shape);
+    this.#counts.stepMs += performance.now() - start;
     return true;
   }
 
