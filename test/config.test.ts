@@ -96,6 +96,15 @@ test('settings that an objective would ignore are refused unless they say what i
   ]);
   expect(problems({ lossOnTarget: true })).toEqual(['lossOnTarget: is for --objective sft only, and this is rlp']);
   expect(problems({ objective: 'sft', lossOnTarget: true, thinkOpen: '[', blockLength: 16 })).toBeUndefined();
+  const columns = { promptColumn: 'q', responseColumn: 'a', messagesColumn: 'm', idColumn: 'n' };
+  expect(problems({ objective: 'grpo', ...columns, textColumn: 't' })).toEqual([
+    'responseColumn: is for --objective sft only, and this is grpo',
+    'messagesColumn: is for --objective sft only, and this is grpo',
+    'textColumn: is for --objective rlp, rpt, cpt or sft only, and this is grpo',
+  ]);
+  expect(problems({ objective: 'sft', ...columns, textColumn: 't', positionColumn: 'p' })).toEqual([
+    'idColumn: is for --objective rlp, rpt, cpt or grpo only, and this is sft',
+  ]);
 });
 
 test('devices', () => {

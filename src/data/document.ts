@@ -18,11 +18,17 @@ export interface DocumentColumns {
   text: string;
   /** Strings or numbers; a file need not have it. */
   id: string;
-  /** Lists of offsets; a file need not have it. */
-  positions: string;
+  /** Lists of offsets; a file need not have it. Undefined: they are not read. */
+  positions: string | undefined;
 }
 
-export const DOCUMENT_COLUMNS: DocumentColumns = { text: 'text', id: 'id', positions: 'positions' };
+export const DOCUMENT_COLUMNS = { text: 'text', id: 'id', positions: 'positions' } satisfies DocumentColumns;
+
+/** The columns to read. */
+export const wantedOf = ({ text, id, positions }: DocumentColumns): string[] => [
+  ...[text, id],
+  ...(positions === undefined ? [] : [positions]),
+];
 
 /**
  * The document of a row.
@@ -30,7 +36,7 @@ export const DOCUMENT_COLUMNS: DocumentColumns = { text: 'text', id: 'id', posit
  */
 export function documentOf(row: Row, columns: DocumentColumns = DOCUMENT_COLUMNS): Document {
   const text = textOf(row, columns.text);
-  const positions = row.values[columns.positions] ?? undefined;
+  const positions = columns.positions === undefined ? undefined : (row.values[columns.positions] ?? undefined);
   return {
     id: idOf(row, columns.id),
     text,

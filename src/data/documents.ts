@@ -1,5 +1,5 @@
 import { openDataFiles } from './data-files.ts';
-import { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf } from './document.ts';
+import { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, wantedOf } from './document.ts';
 import { noRows, START } from './row.ts';
 
 /** Which documents are read. */
@@ -18,7 +18,7 @@ export async function* readDocuments(
   paths: readonly string[],
   { limit = Infinity, columns = DOCUMENT_COLUMNS }: ReadOptions = {},
 ): AsyncGenerator<Document> {
-  const wanted = { text: columns.text, all: Object.values(columns) };
+  const wanted = { text: columns.text, all: wantedOf(columns) };
   let count = 0;
   for (const { file, read } of await openDataFiles(paths)) {
     if (count >= limit) return;

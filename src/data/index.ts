@@ -24,8 +24,9 @@ export {
   promptRowOf,
 } from './prompt-data.ts';
 export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
-export { SftData } from './sft-data.ts';
-export { SFT_COLUMNS, type SftRow, sftRowOf } from './sft-row.ts';
+export { SFT_COLUMNS, type SftColumns, SftLayout } from './sft-columns.ts';
+export { SftData, type SftSettings } from './sft-data.ts';
+export { type SftRow, sftRowOf } from './sft-row.ts';
 export { type SftOptions, type SftSample, SftTokenizer } from './sft-sample.ts';
 export { type ReadSettings, TextData } from './text-data.ts';
 export {

@@ -64,9 +64,9 @@ export function choosePositions(
 }
 
 /** The error for a document whose positions the data should list and does not. */
-export const noPositions = (place: string): UserError =>
+export const noPositions = (place: string, column = 'positions'): UserError =>
   new UserError(
-    `${place}: --position-strategy column, but the data has no column "positions" for it. Add the offsets (in ` +
+    `${place}: --position-strategy column, but the data has no column "${column}" for it. Add the offsets (in ` +
       'characters) where a thought may start, or choose another strategy',
   );
 

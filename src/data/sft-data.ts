@@ -1,16 +1,41 @@
 import type { BadRows } from './corpus.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';
-import { SFT_COLUMNS, type SftRow, sftRowOf } from './sft-row.ts';
+import { SFT_COLUMNS, SftLayout } from './sft-columns.ts';
+import { type SftRow, sftRowOf } from './sft-row.ts';
 import { type SftOptions, type SftSample, SftTokenizer } from './sft-sample.ts';
 import { DEFAULT_SHUFFLE_BUFFER, type ReadSettings } from './text-data.ts';
 import { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weighted-corpora.ts';
+
+/** Settings that say which rows are read, and how; the names of columns as in SFT_COLUMNS unless they are given. */
+export interface SftSettings extends ReadSettings {
+  messagesColumn?: string;
+  promptColumn?: string;
+  responseColumn?: string;
+  thoughtColumn?: string;
+  prefixColumn?: string;
+  targetColumn?: string;
+  positionColumn?: string;
+}
+
+function layoutOf(settings: SftSettings): SftLayout {
+  return new SftLayout({
+    messages: settings.messagesColumn ?? SFT_COLUMNS.messages,
+    prompt: settings.promptColumn ?? SFT_COLUMNS.prompt,
+    response: settings.responseColumn ?? SFT_COLUMNS.response,
+    thought: settings.thoughtColumn ?? SFT_COLUMNS.thought,
+    prefix: settings.prefixColumn ?? SFT_COLUMNS.prefix,
+    target: settings.targetColumn ?? SFT_COLUMNS.target,
+    text: settings.textColumn ?? SFT_COLUMNS.text,
+    position: settings.positionColumn ?? SFT_COLUMNS.position,
+  });
+}
 
 /** The examples of some files as sequences, drawn as they are needed. */
 export class SftData {
   readonly #corpora: readonly WeightedCorpus<SftRow>[];
   readonly #options: SftOptions;
-  readonly #settings: ReadSettings;
+  readonly #settings: SftSettings;
   readonly #counts: SftTokenizer;
   /** SHA-256 of the examples, their weights and the tokenizer. */
   readonly hash: string;
@@ -21,7 +46,7 @@ export class SftData {
   private constructor(
     corpora: readonly WeightedCorpus<SftRow>[],
     options: SftOptions,
-    settings: ReadSettings,
+    settings: SftSettings,
     { counts, size, hash }: { counts: SftTokenizer; size: number; hash: string },
   ) {
     this.#corpora = corpora;
@@ -37,10 +62,13 @@ export class SftData {
    * Goes through the files and makes each example a sequence once, to check and count them.
    * @throws UserError for what cannot be read, a conversation that the chat template refuses, data without a response
    */
-  static async open(patterns: readonly string[], options: SftOptions, settings: ReadSettings): Promise<SftData> {
+  static async open(patterns: readonly string[], options: SftOptions, settings: SftSettings): Promise<SftData> {
     const { onBadRows = 'error', limit } = settings;
-    const columns = { text: settings.textColumn ?? 'text', all: SFT_COLUMNS };
-    const corpora = await openCorpora(patterns, settings, { onBadRows, limit, columns, parse: sftRowOf });
+    const layout = layoutOf(settings);
+    const corpora = await openCorpora(patterns, settings, {
+      ...{ onBadRows, limit, columns: { text: layout.columns.text, all: layout.all } },
+      parse: (row) => sftRowOf(row, layout),
+    });
     const counts = new SftTokenizer(options);
     let size = 0;
     for (const { corpus } of corpora) {

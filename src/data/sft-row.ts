@@ -2,6 +2,7 @@ import { UserError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
 import { textOf } from './document.ts';
 import { describe, placeOf, type Row } from './row.ts';
+import { FINISH_REASON, SftLayout } from './sft-columns.ts';
 
 /** One example of supervised fine-tuning, as read. */
 export type SftRow = { id: string; source: { file: string; row: number } } & (
@@ -14,33 +15,29 @@ export type SftRow = { id: string; source: { file: string; row: number } } & (
   | { kind: 'unclosed' }
 );
 
-/** Columns that are looked at. */
-export const SFT_COLUMNS: readonly string[] = [
-  ...['messages', 'prompt', 'response', 'completion'],
-  ...['thought', 'prefix', 'context', 'text', 'position', 'target', 'finish_reason'],
-];
-
 /**
  * The example in a row, by its columns:
  * - `messages`: a conversation;
  * - `prompt` with `response` or `completion`: two texts, or two lists of messages (TRL's names);
  * - `thought` with `prefix` (or `context`, as `rollout` writes it) and optionally `target`, or with `text` and `position`, the
  *   number of its characters (code points) before the thought.
+ * @param layout names of these columns
  * @throws UserError that names file, row and column, and what was expected and found
  */
-export function sftRowOf(row: Row): SftRow {
+export function sftRowOf(row: Row, layout: SftLayout = new SftLayout()): SftRow {
   const common = { id: placeOf(row), source: { file: row.file, row: row.row } };
+  const { kinds, columns } = layout;
   const has = (column: string) => (row.values[column] ?? null) !== null;
-  if (has('messages')) {
-    return { ...common, kind: 'chat', messages: messagesOf(row, 'messages'), firstTrained: 0 };
+  if (kinds.includes('chat') && has(columns.messages)) {
+    return { ...common, kind: 'chat', messages: messagesOf(row, columns.messages), firstTrained: 0 };
   }
-  if (has('thought')) return { ...common, ...thoughtOf(row, has) };
-  const answer = ['response', 'completion'].find(has);
-  if (has('prompt') && answer !== undefined) {
-    if (!Array.isArray(row.values.prompt)) {
-      return { ...common, kind: 'text', prompt: textOf(row, 'prompt'), response: textOf(row, answer) };
+  if (kinds.includes('thought') && has(columns.thought)) return { ...common, ...thoughtOf(row, layout, has) };
+  const answer = layout.namesOf('response').find(has);
+  if (kinds.includes('text') && has(columns.prompt) && answer !== undefined) {
+    if (!Array.isArray(row.values[columns.prompt])) {
+      return { ...common, kind: 'text', prompt: textOf(row, columns.prompt), response: textOf(row, answer) };
     }
-    const prompt = messagesOf(row, 'prompt');
+    const prompt = messagesOf(row, columns.prompt);
     return {
       ...common,
       kind: 'chat',
@@ -48,27 +45,28 @@ export function sftRowOf(row: Row): SftRow {
       firstTrained: prompt.length,
     };
   }
-  const found = row.columns.map((name) => `"${name}"${SFT_COLUMNS.includes(name) && !has(name) ? ' (null)' : ''}`);
+  const wanted = layout.all;
+  const found = row.columns.map((name) => `"${name}"${wanted.includes(name) && !has(name) ? ' (null)' : ''}`);
   throw new UserError(
-    `${placeOf(row)}: expected the columns "messages", or "prompt" and "response" (or "completion"), or "thought" and "prefix" ` +
-      `(or "text" and "position"), found ${found.length === 0 ? 'no columns' : found.join(', ')}`,
+    `${placeOf(row)}: expected the columns ${layout.expected}, found ${found.length === 0 ? 'no columns' : found.join(', ')}`,
   );
 }
 
-function thoughtOf(row: Row, has: (column: string) => boolean) {
-  if (has('finish_reason') && row.values.finish_reason !== 'closed') return { kind: 'unclosed' as const };
-  const thought = textOf(row, 'thought');
-  const prefix = ['prefix', 'context'].find(has);
+function thoughtOf(row: Row, layout: SftLayout, has: (column: string) => boolean) {
+  if (has(FINISH_REASON) && row.values[FINISH_REASON] !== 'closed') return { kind: 'unclosed' as const };
+  const { columns } = layout;
+  const thought = textOf(row, columns.thought);
+  const prefix = layout.namesOf('prefix').find(has);
   if (prefix !== undefined) {
-    const target = has('target') ? textOrSpace(row, 'target') : '';
+    const target = has(columns.target) ? textOrSpace(row, columns.target) : '';
     return { kind: 'thought' as const, prefix: textOrSpace(row, prefix), thought, target };
   }
-  const characters = [...textOf(row, 'text')];
-  const { position } = row.values;
+  const characters = [...textOf(row, columns.text)];
+  const position = row.values[columns.position];
   if (typeof position !== 'number' || !Number.isInteger(position) || position < 1 || position > characters.length) {
     throw new UserError(
-      `${placeOf(row)}: "position" must be an integer from 1 to ${characters.length} ("text" has ${characters.length} ` +
-        `characters), found ${typeof position === 'number' ? position : describe(position)}`,
+      `${placeOf(row)}: "${columns.position}" must be an integer from 1 to ${characters.length} ("${columns.text}" has ` +
+        `${characters.length} characters), found ${typeof position === 'number' ? position : describe(position)}`,
     );
   }
   return {

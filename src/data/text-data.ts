@@ -1,5 +1,5 @@
 import type { BadRows } from './corpus.ts';
-import { DOCUMENT_COLUMNS, type Document, documentOf } from './document.ts';
+import { DOCUMENT_COLUMNS, type Document, documentOf, wantedOf } from './document.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';
 import { noPositions } from './positions.ts';
@@ -22,7 +22,7 @@ export interface ReadSettings {
   shuffleBuffer?: number | undefined;
   dataWeights?: readonly number[] | undefined;
   resume?: boolean | undefined;
-  /** 'column': a row without positions is a bad row. */
+  /** 'column': positions are read, and a row without them is a bad row. */
   positionStrategy?: string | undefined;
 }
 
@@ -77,17 +77,19 @@ export class TextData {
     settings: ReadSettings,
     tokenizeOptions: TokenizeOptions = {},
   ): Promise<TextData> {
-    const { limit, onBadRows = 'error' } = settings;
+    const { limit, onBadRows = 'error', positionStrategy } = settings;
     const named = {
       text: settings.textColumn ?? DOCUMENT_COLUMNS.text,
       id: settings.idColumn ?? DOCUMENT_COLUMNS.id,
-      positions: settings.positionsColumn ?? DOCUMENT_COLUMNS.positions,
+      positions: positionStrategy === 'column' ? (settings.positionsColumn ?? DOCUMENT_COLUMNS.positions) : undefined,
     };
     const corpora = await openCorpora(patterns, settings, {
-      ...{ onBadRows, limit, columns: { text: named.text, all: Object.values(named) } },
+      ...{ onBadRows, limit, columns: { text: named.text, all: wantedOf(named) } },
       parse(row) {
         const document = documentOf(row, named);
-        if (settings.positionStrategy === 'column' && document.positions === undefined) throw noPositions(placeOf(row));
+        if (named.positions !== undefined && document.positions === undefined) {
+          throw noPositions(placeOf(row), named.positions);
+        }
         return document;
       },
     });
