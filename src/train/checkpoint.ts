@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join, relative, sep } from 'node:path';
 import type { DType } from '../dtypes.ts';
 import { internal, messageOf } from '../errors.ts';
 import {
@@ -49,7 +49,7 @@ interface StateFile {
   /** Of adapters, whose state this then is. */
   lora?: LoraConfig;
   run: unknown;
-  /** SHA-256 of each file beside it. */
+  /** SHA-256 of every other file of the checkpoint, by its path from the checkpoint's folder. */
   sha256: Record<string, string>;
 }
 
@@ -82,7 +82,6 @@ export async function saveTrainingCheckpoint({
       await writeArtifacts(await openCheckpoint(folder), folder);
       if (lora !== undefined) await writeAdapter(join(folder, ADAPTER), source, lora, tensors.weights);
       await mkdir(join(folder, FOLDER));
-      const sha256: Record<string, string> = {};
       for (const kind of STATE_KINDS.filter((kind) => tensors[kind].size > 0)) {
         const file = join(folder, FOLDER, fileOf(kind));
         const list = [...tensors[kind]].map(([name, { shape, data }]) => ({
@@ -92,8 +91,8 @@ export async function saveTrainingCheckpoint({
           data,
         }));
         await writeSafetensors(file, list);
-        sha256[fileOf(kind)] = await sha256Of(file);
       }
+      const sha256 = await hashesOf(folder);
       const content: StateFile = {
         ...{ step, ...(lossScale !== undefined && { lossScale }), ...(lora !== undefined && { lora }) },
         ...{ run: state, sha256 },
@@ -123,17 +122,24 @@ export interface LoadedCheckpoint {
   state: unknown;
 }
 
-/** @throws DamagedCheckpoint naming the file that is missing or damaged */
+/**
+ * Checks every file of it against its hash, those that only others read, too.
+ * @throws DamagedCheckpoint naming the file that is missing or damaged
+ */
 export async function loadTrainingCheckpoint(path: string): Promise<LoadedCheckpoint> {
   const folder = join(path, FOLDER);
   const { step, lossScale, lora, run, sha256 } = await readState(join(folder, STATE));
-  const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
-    const file = join(folder, fileOf(kind));
+  const stateFiles = STATE_KINDS.filter((kind) => kind !== 'ema').map((kind) => `${FOLDER}/${fileOf(kind)}`);
+  for (const name of new Set([...stateFiles, ...Object.keys(sha256)])) {
+    const file = join(path, name);
     const found = await sha256Of(file);
-    const expected = sha256[fileOf(kind)];
+    const expected = sha256[name];
     if (found !== expected) {
       throw damaged(file, `SHA-256 ${found.slice(0, 12)}..., expected ${expected?.slice(0, 12) ?? 'none'}...`);
     }
+  }
+  const read = async (kind: StateKind): Promise<Map<string, HostTensor>> => {
+    const file = join(folder, fileOf(kind));
     const loaded = new Map<string, HostTensor>();
     for (const tensor of (await readSafetensorsHeader(file)).tensors.values()) {
       loaded.set(tensor.name, { shape: tensor.shape, data: await readTensor(tensor) });
@@ -144,7 +150,7 @@ export async function loadTrainingCheckpoint(path: string): Promise<LoadedCheckp
     weights: await read('weights'),
     exp_avg: await read('exp_avg'),
     exp_avg_sq: await read('exp_avg_sq'),
-    ema: fileOf('ema') in sha256 ? await read('ema') : new Map(), // not every objective keeps one
+    ema: `${FOLDER}/${fileOf('ema')}` in sha256 ? await read('ema') : new Map(), // not every objective keeps one
   };
   const training = { step, ...(lossScale !== undefined && { lossScale }), tensors };
   return { training, ...(lora !== undefined && { lora }), state: run };
@@ -172,6 +178,15 @@ function unreadable(file: string, thrown: unknown): unknown {
   return errnoOf(thrown) === 'ENOENT'
     ? new DamagedCheckpoint(`${file}: missing`)
     : fileError('cannot read', file, thrown);
+}
+
+/** Of all files in a folder, by their paths from there, in alphabetical order. */
+async function hashesOf(folder: string): Promise<Record<string, string>> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const hashes: Record<string, string> = {};
+  for (const file of files.sort()) hashes[relative(folder, file).split(sep).join('/')] = await sha256Of(file);
+  return hashes;
 }
 
 async function sha256Of(file: string): Promise<string> {

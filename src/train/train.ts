@@ -111,6 +111,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   hooks.onNotice?.(describeNeeds(model.config, config, proxy));
   await using _folder = folder;
+  await rotate(); // an earlier process may have been killed between a save and this
   let saved = done;
   const before = await readMetrics(config.run);
   const monitor = new TrainingMonitor(config);
@@ -184,6 +185,10 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
       } satisfies RunState,
     });
     saved = safe.step;
+    await rotate();
+  }
+
+  async function rotate(): Promise<void> {
     if (config.keepCheckpoints !== undefined) await folder.keepCheckpoints(config.keepCheckpoints);
   }
 }

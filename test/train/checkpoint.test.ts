@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -146,16 +147,19 @@ describe('loadTrainingCheckpoint', () => {
     expect(await contents(folder.in('resumed'))).toEqual(await contents(folder.in('uninterrupted')));
   });
 
-  it.each(['weights', 'exp_avg', 'exp_avg_sq', 'ema'])('finds one changed byte in %s', async (kind) => {
+  it.each([
+    ...['weights', 'exp_avg', 'exp_avg_sq', 'ema'].map((kind) => `checkpoint/${kind}.safetensors`),
+    ...['model.safetensors', 'config.json', 'tokenizer.json', 'model.onnx', 'training_model.onnx'],
+  ])('finds one changed byte in %s', async (name) => {
     await save(folder.in('saved'));
-    const file = folder.in('saved', 'checkpoint', `${kind}.safetensors`);
+    const file = folder.in('saved', ...name.split('/'));
     const bytes = await readFile(file);
-    bytes[bytes.length - 5] ^= 1;
+    bytes[bytes.length - 2] ^= 1;
     await writeFile(file, bytes);
     const loading = loadTrainingCheckpoint(folder.in('saved'));
     await expect(loading).rejects.toThrow(DamagedCheckpoint);
     await expect(loading).rejects.toThrow(
-      new RegExp(`${kind}\\.safetensors: damaged \\(SHA-256 \\w{12}\\.\\.\\., expected \\w{12}\\.\\.\\.\\)$`),
+      new RegExp(`${file}: damaged \\(SHA-256 \\w{12}\\.\\.\\., expected \\w{12}\\.\\.\\.\\)$`),
     );
   });
 
@@ -168,6 +172,19 @@ describe('loadTrainingCheckpoint', () => {
     await save(folder.in('saved'));
     await writeFile(folder.in('saved', 'checkpoint', 'state.json'), text);
     await expect(loadTrainingCheckpoint(folder.in('saved'))).rejects.toThrow(message);
+  });
+
+  it('has a hash of every file but its own, and takes no notice of files that came later', async () => {
+    await save(folder.in('saved'));
+    const { sha256 } = JSON.parse(await readFile(folder.in('saved', 'checkpoint', 'state.json'), 'utf8'));
+    const others = [...(await contents(folder.in('saved'))).keys()].map((name) => name.slice(1));
+    expect(Object.keys(sha256).sort()).toEqual(
+      others.filter((name) => name !== 'checkpoint/state.json' && name !== 'rlp-ort.json').sort(),
+    );
+    const bytes = await readFile(folder.in('saved', 'model.onnx'));
+    expect(sha256['model.onnx']).toBe(createHash('sha256').update(bytes).digest('hex'));
+    await writeFile(folder.in('saved', 'README.md'), 'mine');
+    expect((await loadTrainingCheckpoint(folder.in('saved'))).training.step).toBe(2);
   });
 
   it('names a file that is missing', async () => {

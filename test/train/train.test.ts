@@ -273,6 +273,12 @@ leave them out, or start a new run`,
       (path: string) => appendFileSync(join(path, 'checkpoint', 'exp_avg.safetensors'), 'x'),
       'damaged',
     ],
+    [
+      'with other bytes in the weights for others',
+      (path: string) => appendFileSync(join(path, 'model.safetensors'), 'x'),
+      'damaged',
+    ],
+    ['without a graph', (path: string) => rmSync(join(path, 'training_model.onnx')), 'missing'],
     ['without a file', (path: string) => rmSync(join(path, 'checkpoint', 'weights.safetensors')), 'missing'],
     ['without its state', (path: string) => rmSync(join(path, 'checkpoint', 'state.json')), 'missing'],
   ] as const)('passes over a checkpoint %s, says so, and ends as the uninterrupted run', async (_, harm, how) => {
@@ -284,10 +290,7 @@ leave them out, or start a new run`,
     const { code, err } = await runCli(['train', '--run', run(), '--resume']);
     expect(code).toBe(0);
     expect(err).toMatch(
-      new RegExp(
-        `^rlp-ort: ${newest}/checkpoint/\\S+: ${how}.*: set aside as ${newest}.damaged; going on from step 2$`,
-        'm',
-      ),
+      new RegExp(`^rlp-ort: ${newest}/\\S+: ${how}.*: set aside as ${newest}.damaged; going on from step 2$`, 'm'),
     );
     await expectWhole(4);
     expect(existsSync(`${newest}.damaged`)).toBe(true);
@@ -305,6 +308,14 @@ describe('checkpoints', () => {
     await expectWhole();
     expect(readdirSync(join(run(), 'checkpoints')).sort()).toEqual(['step-000004', 'step-000005']);
     expect(existsSync(join(run(), 'checkpoints', 'step-000005', 'checkpoint', 'ema.safetensors'))).toBe(false);
+  });
+
+  it('are as many after a kill between the last one and the removal of the oldest', async () => {
+    const config = configOf({ objective: 'cpt', checkpointEvery: 1 });
+    await train(config); // keeps them all
+    expect(readdirSync(join(run(), 'checkpoints'))).toHaveLength(5);
+    await train({ ...config, keepCheckpoints: 2, resume: true });
+    expect(readdirSync(join(run(), 'checkpoints')).sort()).toEqual(['step-000004', 'step-000005']);
   });
 
   it('of which one was being removed when the run was killed are no trouble', async () => {
