@@ -32,6 +32,13 @@ export interface TreeDocument {
   branches: readonly TreeBranch[];
 }
 
+/** Tokens of documents, each once, and of their branches. */
+export const tokensOf = (documents: readonly TreeDocument[]): number =>
+  documents.reduce(
+    (sum, { trunk, branches }) => sum + trunk.length + branches.reduce((n, { tokens }) => n + tokens.length, 0),
+    0,
+  );
+
 /**
  * Prefix-tree batch as the training and evaluation graphs take it: D documents padded to P trunk tokens, at least
  * TRUNK_BLOCKS, R branches each of L tokens, N loss rows. Row-major.

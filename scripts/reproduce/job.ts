@@ -3,7 +3,7 @@ import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { trainSchema } from '../../src/config.ts';
-import { isRunFolder, listCheckpoints, readMetrics } from '../../src/run-folder.ts';
+import { isRunFolder, listCheckpoints, type MetricsRow, readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
 import { type Evaluation, evaluate } from './evaluate.ts';
 
@@ -72,13 +72,16 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
   const lengths = steps.map((row) => Number(row['completions/mean_length'] ?? 0));
   const result: JobResult = {
     ...{ name: job.name, curve, checkpoint },
-    trainedTokens: Number(steps.at(-1)?.num_tokens), // of all steps so far
+    trainedTokens: Math.round(steps.reduce((sum, row) => sum + trainedTokens(row), 0)),
     sampledTokens: lengths.reduce((sum, length) => sum + length * thoughts, 0),
     seconds: stepTimes[stepTimes.length >> 1] * steps.length,
   };
   await writeJson(resultPath(folder), result);
   return result;
 }
+
+/** Tokens that went through the training graph in a step. */
+const trainedTokens = (row: MetricsRow) => Number(row['tokens_per_second/train'] ?? 0) * Number(row['time/train'] ?? 0);
 
 const evaluationPath = (folder: string, step: number) => join(folder, `evaluation-${step}.json`);
 

@@ -7,7 +7,7 @@ import type { CustomReward } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import type { CompletionSettings, ThoughtData } from '../thought-data.ts';
 import type { Objective, StepInput, StepLoss, TrainContext } from './objective.ts';
-import { rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
+import { countTokens, rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** What is completed, and what completions are worth. */
@@ -90,10 +90,16 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
       await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(completionRecords(groups, thoughts.decode, versions));
       await writer.finish();
-      const loss = thoughtLoss(groups, config.withoutThought ? [] : thoughts.delimiters.open, lossOptions);
+      const open = config.withoutThought ? [] : thoughts.delimiters.open;
+      const loss = thoughtLoss(groups, open, lossOptions);
       const { documents: trees, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
       const completions = groups.flatMap((group) => group.thoughts);
-      return { documents: trees, metrics: { ...metrics, ...completionMetrics(completions), ...passes, ...ofTask } };
+      const tokens = countTokens(rollouts, open);
+      return {
+        documents: trees,
+        tokens,
+        metrics: { ...metrics, ...completionMetrics(completions), ...passes, ...ofTask },
+      };
     },
 
     afterUpdate(applied) {

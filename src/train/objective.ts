@@ -77,7 +77,17 @@ export interface StepInput {
 /** The loss of one step: its rows' weights already divide by the whole step. */
 export interface StepLoss {
   documents: TreeDocument[];
+  /** What the step has gone through, whether or not a loss came of it. */
+  tokens: StepTokens;
   metrics: Record<string, number>;
+}
+
+/** Tokens of a step, each once: padding and further epochs over it do not count. */
+export interface StepTokens {
+  /** Of the data: each document up to its last position, its prompt included; all of an example without thoughts. */
+  input: number;
+  /** Written behind them: thoughts and answers, with the delimiters that were given. */
+  written: number;
 }
 
 /** How a training objective turns data into loss rows; the loop of train.ts does the rest. */

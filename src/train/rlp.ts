@@ -15,7 +15,7 @@ import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thin
 import { ThoughtData } from '../thought-data.ts';
 import { countsOf, dataMetrics } from './data-metrics.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
-import { rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
+import { countTokens, rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
 
 /** Sets how many documents a step takes. */
@@ -104,6 +104,7 @@ function rlpObjective(
       const { documents, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
       return {
         documents,
+        tokens: countTokens(rollouts, thoughts.delimiters.open),
         metrics: { ...metrics, ...thoughtMetrics(groups), ...passes, ...dataMetrics(data, loader.epochs) },
       };
     },

@@ -4,7 +4,7 @@ import type { OpenModel } from '../model-directory.ts';
 import { sampledLength, type TrainingSession } from '../optim/index.ts';
 import { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from '../rollout/index.ts';
 import type { SessionOptions } from '../runtime/index.ts';
-import type { TrainContext } from './objective.ts';
+import type { StepTokens, TrainContext } from './objective.ts';
 
 /**
  * Rollouts under the weights in training. On the CPU an engine is made for each step, because products with weights that are known
@@ -56,6 +56,14 @@ export const sampleRollouts = (
 
 export const sampledTokens = (rollouts: readonly DocumentRollouts[]): number =>
   rollouts.reduce((sum, { thoughts }) => sum + thoughts.reduce((n, thought) => n + sampledLength(thought), 0), 0);
+
+/** Tokens that were read to sample, and those that were written; `open` are the tokens that open a thought. */
+export const countTokens = (rollouts: readonly DocumentRollouts[], open: readonly number[]): StepTokens => ({
+  input: rollouts.reduce((sum, { document }) => sum + document.positions.reduce((a, b) => Math.max(a, b)), 0),
+  written: rollouts
+    .flatMap(({ thoughts }) => thoughts)
+    .reduce((sum, thought) => sum + open.length + sampledLength(thought) + (thought.answer?.forced.length ?? 0), 0),
+});
 
 /** What a file of a run's rollouts says of them all. */
 export function rolloutMetadata(

@@ -1,5 +1,5 @@
 import { microBatches, scoreTokens } from '../micro-batches.ts';
-import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
+import { buildTreeBatch, type TreeDocument, tokensOf } from '../tree-batch.ts';
 import type { Objective, TrainContext } from './objective.ts';
 
 /** What an objective with a next-token loss trains on. */
@@ -24,7 +24,8 @@ export function supervisedObjective<Item>(
   return {
     emaDecay: undefined,
     async prepare() {
-      return { documents: lossOf(await next()), metrics: metrics() };
+      const documents = lossOf(await next());
+      return { documents, tokens: { input: tokensOf(documents), written: 0 }, metrics: metrics() };
     },
     afterUpdate() {},
     async evaluate() {

@@ -16,7 +16,7 @@ import {
   readMetrics,
 } from '../run-folder.ts';
 import { sessionOptionsOf } from '../session-options.ts';
-import { buildTreeBatch, type TreeDocument } from '../tree-batch.ts';
+import { buildTreeBatch, tokensOf } from '../tree-batch.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
@@ -116,7 +116,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const before = await readMetrics(config.run);
   const monitor = new TrainingMonitor(config);
   for (const row of before) monitor.observe(row);
-  let tokens = Number(before.findLast((row) => 'num_tokens' in row)?.num_tokens ?? 0);
+  let tokens = tokensSoFar(before);
   let last: Record<string, number> = {};
   // What an interruption saves: a step that is not finished is taken again.
   let safe = { step: done, state: objective.state() };
@@ -127,14 +127,14 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     for (let step = done + 1; step <= steps; step++) {
       const tokensBefore = tokens;
       last = await trainStep(context, objective, { step, steps, folder, times: new StageTimes() }, tokensBefore);
-      tokens = last.num_tokens;
+      tokens = { all: last.num_tokens, input: last.num_input_tokens };
       await record({ step, ...last });
       safe = { step, state: objective.state() };
       const { loss, reward } = last;
       const figures = {
         loss,
         ...(reward !== undefined && { reward }),
-        'tokens/s': (tokens - tokensBefore) / last.step_time,
+        'tokens/s': (tokens.all - tokensBefore.all) / last.step_time,
       };
       hooks.onProgress?.({ stage: 'train', done: step, total: steps, unit: 'steps', figures });
       await evaluate(step);
@@ -202,14 +202,14 @@ async function trainStep(
   context: TrainContext,
   objective: Objective,
   input: StepInput,
-  tokensBefore: number,
+  tokensBefore: TokensSoFar,
 ): Promise<Record<string, number>> {
   const { config, hooks, session } = context;
   const { step, steps, times, folder } = input;
   const start = performance.now();
   const transferred = transferFigures(context.sessionOptions.device);
   hooks.signal?.throwIfAborted();
-  const { documents, metrics } = await objective.prepare(input);
+  const { documents, tokens, metrics } = await objective.prepare(input);
 
   const clip = { low: config.clipLow, high: config.clipHigh };
   const lossMetrics = new LossMetrics(clip);
@@ -282,18 +282,24 @@ async function trainStep(
     ...(config.dtype === 'float16' && { loss_scale: session.lossScale, skipped_updates: updates.length - taken }),
     ...(distance !== undefined && { ema_distance: distance }),
     ...transferred(),
-    num_tokens: tokensBefore + tokensOf(documents),
+    num_tokens: tokensBefore.all + tokens.input + tokens.written,
+    num_input_tokens: tokensBefore.input + tokens.input,
     step_time: (performance.now() - start) / 1000,
     ...times.figures(),
   };
 }
 
-/** Tokens of documents, each once, and of their branches. */
-const tokensOf = (documents: readonly TreeDocument[]): number =>
-  documents.reduce(
-    (sum, { trunk, branches }) => sum + trunk.length + branches.reduce((n, { tokens }) => n + tokens.length, 0),
-    0,
-  );
+/** Tokens of all steps of a run: with what was written, and of the data alone. */
+interface TokensSoFar {
+  all: number;
+  input: number;
+}
+
+/** As the last step's row has them. */
+function tokensSoFar(rows: readonly MetricsRow[]): TokensSoFar {
+  const last = rows.findLast((row) => 'num_tokens' in row);
+  return { all: Number(last?.num_tokens ?? 0), input: Number(last?.num_input_tokens ?? 0) };
+}
 
 /** A path as a shell takes it. */
 const quoted = (path: string) => (/^[\w./~:@%+=,-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`);

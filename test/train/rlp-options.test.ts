@@ -146,7 +146,10 @@ describe('options', () => {
     expect(figure(dropped.rows, 'updates')).toEqual([0, 0]);
     expect(figure(kept.rows, 'updates')).toEqual([1, 1]);
     expect(figure(dropped.rows, 'loss')).toEqual([0, 0]);
-    expect(figure(dropped.rows, 'num_tokens')).toEqual([0, 0]);
+    // They were read and sampled all the same.
+    for (const name of ['num_tokens', 'num_input_tokens']) {
+      expect(figure(dropped.rows, name)).toEqual(figure(kept.rows, name));
+    }
   });
 
   it('thoughts that do not close are dropped or penalised, and counted', async () => {
@@ -171,11 +174,26 @@ describe('options', () => {
     for (const [i, { reward }] of mean.thoughts.entries()) expect(reward).toBeCloseTo(sum.thoughts[i].reward / 4, 5);
   });
 
-  it('num_tokens counts all so far, and ema_distance grows from the start', async () => {
+  it.each([{}, { unclosed: 'drop' }, { thoughtLoss: 'best-of-group' }] as Partial<TrainConfig>[])(
+    'tokens are those of each document up to its last position, once, and of all thoughts: %j',
+    async (more) => {
+      const { rows, thoughts } = await runs.train({ ...more, steps: 2 });
+      const last = new Map<string, number>();
+      for (const { documentId, position } of thoughts) {
+        last.set(documentId, Math.max(position, last.get(documentId) ?? 0));
+      }
+      const input = [...last.values()].reduce((a, b) => a + b);
+      // The opening delimiter is one token.
+      const written = thoughts.reduce((sum, { thoughtTokens }) => sum + thoughtTokens.length + 1, 0);
+      expect(last.size).toBe(3);
+      expect(rows[0]).toMatchObject({ num_input_tokens: input, num_tokens: input + written });
+      expect(rows[1].num_tokens).toBeGreaterThan(input + written);
+      expect(rows[1].num_input_tokens).toBeGreaterThan(input);
+    },
+  );
+
+  it('ema_distance grows from the start', async () => {
     const { rows } = await runs.train({ baseline: 'frozen' });
-    const tokens = figure(rows, 'num_tokens');
-    expect(tokens[1]).toBeGreaterThan(tokens[0]);
-    expect(tokens[2]).toBeGreaterThan(tokens[1]);
     const distances = figure(rows, 'ema_distance');
     expect(distances[0]).toBeGreaterThan(0);
     expect(distances[2]).toBeGreaterThan(distances[0]);
