@@ -476,6 +476,11 @@ const optimizerOptions = {
   weightDecay: option(z.number().min(0).optional(), OPTIMIZER, 'Decoupled weight decay (AdamW)', {
     defaultText: '0, 0.1 for cpt, 0.01 for rpt',
   }),
+  weightDecayOn: option(
+    z.enum(['matrices', 'matrices-and-embeddings', 'all']).default('matrices'),
+    OPTIMIZER,
+    'Weights that are decayed: all is as torch.optim.AdamW, matrices leaves out norms, biases and embeddings',
+  ),
   maxGradNorm: option(z.number().min(0).default(1), OPTIMIZER, 'Gradients are scaled down to this norm; 0: never'),
   loraRank: option(
     count.optional(),

@@ -8,7 +8,7 @@ import { GraphBuilder } from './builder.ts';
 import { arrangeProducts } from './cpu-products.ts';
 import type { DecoderContext, OperatorFlavor } from './decoder.ts';
 import type { Graph } from './ir.ts';
-import { buildOptimizer } from './optimizer-graph.ts';
+import { buildOptimizer, type WeightDecayOn } from './optimizer-graph.ts';
 import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
 import { buildPrefill, buildStep, type StepGraphOptions } from './rollout-graphs.ts';
 import type { TensorLocation } from './safetensors.ts';
@@ -43,6 +43,8 @@ export interface GraphOptions {
   weightsAsInputs?: boolean;
   /** Optimizer graph: keep an exponential moving average of the weights, as by default. */
   ema?: boolean | undefined;
+  /** Optimizer graph: which weights are decayed, by default matrices alone. */
+  weightDecayOn?: WeightDecayOn;
   /** Training graph: products arranged for ONNX Runtime's kernels on the CPU. */
   forCpu?: boolean | undefined;
   /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
@@ -96,11 +98,12 @@ export function buildArtifactGraph(
     truncation = true,
     ema = true,
     forCpu = false,
+    weightDecayOn = 'matrices',
   }: GraphOptions = {},
 ): { graph: Graph; opset: number } {
   const builder = new GraphBuilder(name);
   if (name === 'optimizerModel') {
-    buildOptimizer(builder, trainableShapes(config, lora), { scaledLoss: isLossScaled(dtype), ema });
+    buildOptimizer(builder, trainableShapes(config, lora), { scaledLoss: isLossScaled(dtype), ema, weightDecayOn });
     return { graph: builder.graph, opset: OPSET };
   }
   const { build, flavor, weights, opset } = RECIPES[name];

@@ -2,6 +2,12 @@ import type { GraphBuilder } from './builder.ts';
 import type { Shape, Value } from './ir.ts';
 
 /**
+ * Weights that are decayed: matrices alone, embeddings with them (as transformers' Trainer has it), or all, norms and biases
+ * too (as torch.optim.AdamW has it by default). An untied LM head is a matrix; a tied one is the embedding.
+ */
+export type WeightDecayOn = 'matrices' | 'matrices-and-embeddings' | 'all';
+
+/**
  * `optimizer_model.onnx`: one AdamW step (Loshchilov and Hutter, arXiv 1711.05101) with global-norm clipping, and the
  * exponential moving average of the weights after it.
  *
@@ -25,7 +31,11 @@ import type { Shape, Value } from './ir.ts';
 export function buildOptimizer(
   b: GraphBuilder,
   shapes: ReadonlyMap<string, readonly number[]>,
-  { scaledLoss = false, ema: keepsEma = true }: { scaledLoss?: boolean; ema?: boolean } = {},
+  {
+    scaledLoss = false,
+    ema: keepsEma = true,
+    weightDecayOn = 'matrices',
+  }: { scaledLoss?: boolean; ema?: boolean; weightDecayOn?: WeightDecayOn } = {},
 ): void {
   const scalar = (name: string) => b.input(name, 'float32', []);
   const learningRate = scalar('learning_rate');
@@ -67,7 +77,7 @@ export function buildOptimizer(
     const m1 = b.add(b.mul(m, beta1), b.mul(grad, addM));
     const v1 = b.add(b.mul(v, beta2), b.mul(b.mul(grad, grad), addV));
     const update = b.div(m1, b.add(b.sqrt(v1), smallest));
-    const kept = decays(name, shape) ? b.mul(weight, decayed) : weight;
+    const kept = decays(name, shape, weightDecayOn) ? b.mul(weight, decayed) : weight;
     const state = { weight: b.sub(kept, b.mul(update, stepSize)), m: m1, v: v1 };
     if (ema === undefined || addEma === undefined) return state;
     return { ...state, ema: b.add(ema, b.mul(b.sub(state.weight, ema), addEma)) };
@@ -106,8 +116,8 @@ interface Parameter extends State {
   grad: Value;
 }
 
-/** Norms, biases and the embedding are not decayed. */
-const decays = (name: string, shape: Shape): boolean => shape.length > 1 && !name.includes('embed_tokens');
+const decays = (name: string, shape: Shape, on: WeightDecayOn): boolean =>
+  on === 'all' || (shape.length > 1 && (on === 'matrices-and-embeddings' || !name.includes('embed_tokens')));
 
 const emaDistance = (b: GraphBuilder, states: readonly State[]): Value =>
   globalNorm(

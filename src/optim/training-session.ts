@@ -30,7 +30,7 @@ export interface OptimizerSettings {
   beta1: number;
   beta2: number;
   epsilon: number;
-  /** Decoupled; not applied to norms and embeddings. */
+  /** Decoupled; of the weights that the optimizer graph decays, by default neither norms nor embeddings. */
   weightDecay: number;
   /** Global L2 norm that gradients are clipped to; 0 clips nothing. */
   maxGradNorm: number;

@@ -9,7 +9,7 @@ import type { SessionOptions } from '../runtime/index.ts';
 import { hasTrainingState, loadTrainingCheckpoint } from './checkpoint.ts';
 
 /** What the training graphs are built for; `train` sets the same from its flags. */
-type TrainingGraphs = Pick<GraphOptions, 'recompute' | 'dtype' | 'ema' | 'forCpu'>;
+type TrainingGraphs = Pick<GraphOptions, 'recompute' | 'dtype' | 'ema' | 'weightDecayOn' | 'forCpu'>;
 
 /** What a training session is opened with beyond the model. */
 export interface TrainingSessionOptions extends SessionOptions, TrainingGraphs {
@@ -29,7 +29,7 @@ export interface TrainingSessionOptions extends SessionOptions, TrainingGraphs {
  */
 export async function openTrainingSession(
   directory: string,
-  { lora, seed = 0, checkpoint, recompute, dtype, ema, forCpu, ...options }: TrainingSessionOptions = {},
+  { lora, seed = 0, checkpoint, recompute, dtype, ema, weightDecayOn, forCpu, ...options }: TrainingSessionOptions = {},
 ): Promise<TrainingSession> {
   const from = checkpoint ?? (lora === undefined && (await hasTrainingState(directory)) ? directory : undefined);
   const saved = from === undefined ? undefined : await loadTrainingCheckpoint(from);
@@ -46,6 +46,7 @@ export async function openTrainingSession(
   const graphs: GraphOptions = {
     ...{ lora: adapters, recompute, ema, forCpu: forCpu ?? (options.device?.kind ?? 'cpu') === 'cpu' },
     ...(dtype !== undefined && { dtype }),
+    ...(weightDecayOn !== undefined && { weightDecayOn }),
   };
   const session = await createSession(await openModel(directory, graphs), { lora: adapters, seed }, options);
   if (saved === undefined) return session;

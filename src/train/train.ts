@@ -84,6 +84,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     dtype: config.dtype,
     truncation: truncates(config),
     ema: keepsEma(config),
+    weightDecayOn: config.weightDecayOn,
     forCpu: sessionOptions.device?.kind === 'cpu',
   });
   const proxy = await proxyShape(config);

@@ -42,6 +42,7 @@ const TRAINING: [flag: string, value: string, problem: string][] = [
   ['beta1', '1', 'must be a number, at least 0, below 1'],
   ['epsilon', '0', 'must be a number, above 0'],
   ['clip-low', '1.1', 'must be a number, at least 0, at most 1'],
+  ['weight-decay-on', 'norms', 'must be one of matrices, matrices-and-embeddings, all'],
   ['max-grad-norm', '-1', 'must be a number, at least 0'],
   ['eval-every', '0', 'must be a whole number, at least 1'],
   ['checkpoint-every', '-1', 'must be a whole number, at least 0'],

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { GraphBuilder } from '../../src/export/builder.ts';
-import { buildOptimizer } from '../../src/export/optimizer-graph.ts';
+import { buildOptimizer, type WeightDecayOn } from '../../src/export/optimizer-graph.ts';
 import { serializeGraph } from '../../src/export/serialize.ts';
 import { Session, Value } from '../../src/runtime/index.ts';
 import { floats, readGolden, readGoldenJson } from '../golden/golden.ts';
@@ -38,9 +38,12 @@ class Optimizer implements Disposable {
     for (const { name } of session.outputs) this.#binding.output(name, this.value(name.replace(/\.out$/, '')));
   }
 
-  static async create(shapes: ReadonlyMap<string, readonly number[]>): Promise<Optimizer> {
+  static async create(
+    shapes: ReadonlyMap<string, readonly number[]>,
+    weightDecayOn?: WeightDecayOn,
+  ): Promise<Optimizer> {
     const builder = new GraphBuilder('optimizer');
-    buildOptimizer(builder, shapes);
+    buildOptimizer(builder, shapes, weightDecayOn === undefined ? {} : { weightDecayOn });
     return new Optimizer(await Session.create(serializeGraph(builder.graph, { opset: 24 })), shapes);
   }
 
@@ -97,8 +100,8 @@ const SHAPES = new Map<string, readonly number[]>([
   [NORM, [1]],
 ]);
 
-async function prepared(grads: Record<string, number[]>): Promise<Optimizer> {
-  const optimizer = await Optimizer.create(SHAPES);
+async function prepared(grads: Record<string, number[]>, weightDecayOn?: WeightDecayOn): Promise<Optimizer> {
+  const optimizer = await Optimizer.create(SHAPES, weightDecayOn);
   for (const name of SHAPES.keys()) {
     optimizer.array(name).fill(2);
     optimizer.array(`${name}.ema`).fill(1);
@@ -108,6 +111,18 @@ async function prepared(grads: Record<string, number[]>): Promise<Optimizer> {
 }
 
 describe('one AdamW step by hand', () => {
+  // Without gradients the weights of 2 only decay: 2 (1 - lr wd) = 2 (1 - 0.1 * 0.5) = 1.9.
+  it.each([
+    ['matrices', { [MATRIX]: 1.9, [EMBEDDING]: 2, [NORM]: 2 }],
+    ['matrices-and-embeddings', { [MATRIX]: 1.9, [EMBEDDING]: 1.9, [NORM]: 2 }],
+    ['all', { [MATRIX]: 1.9, [EMBEDDING]: 1.9, [NORM]: 1.9 }],
+  ] as const)('decays %s', async (weightDecayOn, expected) => {
+    using optimizer = await prepared({ [MATRIX]: [0, 0], [NORM]: [0], [EMBEDDING]: [0] }, weightDecayOn);
+    await optimizer.step(SETTINGS, 1);
+    for (const [name, weight] of Object.entries(expected))
+      expect(optimizer.array(name)[0], name).toBeCloseTo(weight, 6);
+  });
+
   it('clips to the global norm, decays matrices only, and lags the EMA', async () => {
     // norm = sqrt(3^2 + 0 + 4^2) = 5, so gradients are scaled by 1/5: 0.6, 0, 0.8.
     using optimizer = await prepared({ [MATRIX]: [3, 0], [NORM]: [4], [EMBEDDING]: [0] });

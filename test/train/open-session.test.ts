@@ -31,16 +31,17 @@ const configOf = (more: Partial<TrainConfig> = {}) =>
   });
 
 describe.each([
-  ['all weights', undefined, {}],
-  ['adapters', LORA, { loraRank: 2, loraAlpha: 4, loraTargetModules: LORA.targetModules }],
-] as const)('of %s', (_, lora, flags) => {
+  ['all weights', {}, {}],
+  ['all weights, all decayed', { weightDecayOn: 'all' }, { weightDecayOn: 'all', weightDecay: 0.5 }],
+  ['adapters', { lora: LORA }, { loraRank: 2, loraAlpha: 4, loraTargetModules: LORA.targetModules }],
+] as const)('of %s', (_, more, flags) => {
   it('takes the step that train takes, to the bit', async () => {
     const config = configOf(flags);
     const { checkpoint } = await train(config);
     const expected = (await loadTrainingCheckpoint(checkpoint)).training;
 
-    const options = { intraOpThreads: 1, ema: false, seed: config.seed };
-    using session = await openTrainingSession(folder.in('model'), { ...options, lora });
+    const options = { intraOpThreads: 1, ema: false, seed: config.seed, ...more };
+    using session = await openTrainingSession(folder.in('model'), options);
     const tokens = (await loadTokenizer(folder.in('model'))).encode(TEXT).slice(0, BLOCK);
     await session.runTrainStep(buildTreeBatch([cptDocument(tokens, BLOCK - 1)]));
     await session.runOptimizerStep(config);
