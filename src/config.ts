@@ -84,6 +84,11 @@ const modelAndData = {
     FILES,
     'Column of the offsets in characters for --position-strategy column',
   ),
+  txtDocuments: option(
+    z.enum(['file', 'line', 'paragraph']).default('file'),
+    FILES,
+    'What a document of a .txt is: the file, a line, or a paragraph (lines up to a blank one)',
+  ),
   onBadRows: option(
     z.enum(['error', 'skip']).default('error'),
     FILES,
@@ -629,6 +634,7 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(['sft'], ['targetColumn', 'positionColumn']),
   ...usedBy(['sft', 'grpo'], ['promptColumn']),
   ...usedBy(['rlp', 'rpt', 'cpt', 'sft'], ['textColumn']),
+  ...usedBy(['rlp', 'rpt', 'cpt'], ['txtDocuments']),
   ...usedBy(['rlp', 'rpt', 'cpt', 'grpo'], ['idColumn']),
   ...usedBy(['rlp', 'rpt'], ['positionsColumn']),
   ...usedBy(['sft', 'grpo'], ['chatTemplate']),

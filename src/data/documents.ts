@@ -1,12 +1,14 @@
 import { openDataFiles } from './data-files.ts';
 import { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, wantedOf } from './document.ts';
-import { noRows, START } from './row.ts';
+import { noRows, START, type TextDocuments } from './row.ts';
 
 /** Which documents are read. */
 export interface ReadOptions {
   /** Stop after this many documents. */
   limit?: number | undefined;
   columns?: DocumentColumns;
+  /** What a document of a .txt is; default 'file'. */
+  txtDocuments?: TextDocuments;
 }
 
 /**
@@ -16,9 +18,9 @@ export interface ReadOptions {
  */
 export async function* readDocuments(
   paths: readonly string[],
-  { limit = Infinity, columns = DOCUMENT_COLUMNS }: ReadOptions = {},
+  { limit = Infinity, columns = DOCUMENT_COLUMNS, txtDocuments }: ReadOptions = {},
 ): AsyncGenerator<Document> {
-  const wanted = { text: columns.text, all: wantedOf(columns) };
+  const wanted = { text: columns.text, all: wantedOf(columns), txtDocuments };
   let count = 0;
   for (const { file, read } of await openDataFiles(paths)) {
     if (count >= limit) return;

@@ -23,7 +23,7 @@ export {
   type PromptSettings,
   promptRowOf,
 } from './prompt-data.ts';
-export { describe, placeOf, type Row, type WantedColumns } from './row.ts';
+export { describe, placeOf, type Row, type TextDocuments, type WantedColumns } from './row.ts';
 export { SFT_COLUMNS, type SftColumns, SftLayout } from './sft-columns.ts';
 export { SftData, type SftSettings } from './sft-data.ts';
 export { type SftRow, sftRowOf } from './sft-row.ts';

@@ -20,18 +20,24 @@ export async function* readJsonlRows(file: SourceFile, start: RowPlace): AsyncGe
   }
 }
 
-function parseRow(line: string, place: string): Record<string, unknown> {
+/**
+ * The object that is a row.
+ * @param expected what the text is not if it is no JSON
+ * @throws UserError that says what it is instead
+ */
+export function parseRow(text: string, place: string, expected = LINE): Record<string, unknown> {
+  const hint = expected === LINE && text.trimStart().startsWith('[') ? ARRAY_HINT : '';
   let row: unknown;
   try {
-    row = JSON.parse(line);
+    row = JSON.parse(text);
   } catch (cause) {
-    throw new UserError(`${place}: not a JSON object on one line (${messageOf(cause)})${arrayHint(line)}`, { cause });
+    throw new UserError(`${place}: ${expected} (${messageOf(cause)})${hint}`, { cause });
   }
   if (typeof row !== 'object' || row === null || Array.isArray(row)) {
-    throw new UserError(`${place}: expected a JSON object, found ${describe(row)}${arrayHint(line)}`);
+    throw new UserError(`${place}: expected a JSON object, found ${describe(row)}${hint}`);
   }
   return row as Record<string, unknown>;
 }
 
-const arrayHint = (line: string): string =>
-  line.trimStart().startsWith('[') ? `. A JSON array becomes lines with: jq -c '.[]'` : '';
+const LINE = 'not a JSON object on one line';
+const ARRAY_HINT = `. A JSON array becomes lines with: jq -c '.[]'`;

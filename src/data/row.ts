@@ -5,7 +5,7 @@ import type { SourceFile } from './source-file.ts';
 export interface Row {
   /** Name of the file, as it was given. */
   file: string;
-  /** Line of a .jsonl, row of a table, 1 for a .txt; from 1. */
+  /** Line of a .jsonl, row of a table, first line of the document in a .txt; from 1. */
   row: number;
   /** Values by column name, as JSON has them; a value that a table does not have is null. */
   values: Readonly<Record<string, unknown>>;
@@ -40,12 +40,17 @@ export const START: RowPlace = { row: 0, byte: 0 };
 /** A row, or why there is none; `next` is the place behind it. */
 export type FoundRow = { next: RowPlace } & ({ row: Row } | { problem: UserError; rows: number });
 
+/** What a document of a .txt is. */
+export type TextDocuments = 'file' | 'line' | 'paragraph';
+
 /** What is wanted of each row. */
 export interface WantedColumns {
   /** Under which the text of a .txt is given. */
   text: string;
   /** Columns to decode, `text` among them if it is wanted; a file need not have all of them. */
   all: readonly string[];
+  /** Default 'file'. */
+  txtDocuments?: TextDocuments | undefined;
 }
 
 /**

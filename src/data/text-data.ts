@@ -3,7 +3,7 @@ import { DOCUMENT_COLUMNS, type Document, documentOf, wantedOf } from './documen
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';
 import { noPositions } from './positions.ts';
-import { placeOf } from './row.ts';
+import { placeOf, type TextDocuments } from './row.ts';
 import { DocumentTokenizer, type TokenizedDocument, type TokenizeOptions } from './tokenize.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { badRowsOf, dataHashOf, openCorpora, type WeightedCorpus } from './weighted-corpora.ts';
@@ -15,6 +15,8 @@ export interface ReadSettings {
   textColumn?: string;
   idColumn?: string;
   positionsColumn?: string;
+  /** What a document of a .txt is; default 'file'. */
+  txtDocuments?: TextDocuments | undefined;
   /** Default 'error'. */
   onBadRows?: 'error' | 'skip';
   limit?: number | undefined;
@@ -77,14 +79,14 @@ export class TextData {
     settings: ReadSettings,
     tokenizeOptions: TokenizeOptions = {},
   ): Promise<TextData> {
-    const { limit, onBadRows = 'error', positionStrategy } = settings;
+    const { limit, onBadRows = 'error', positionStrategy, txtDocuments } = settings;
     const named = {
       text: settings.textColumn ?? DOCUMENT_COLUMNS.text,
       id: settings.idColumn ?? DOCUMENT_COLUMNS.id,
       positions: positionStrategy === 'column' ? (settings.positionsColumn ?? DOCUMENT_COLUMNS.positions) : undefined,
     };
     const corpora = await openCorpora(patterns, settings, {
-      ...{ onBadRows, limit, columns: { text: named.text, all: wantedOf(named) } },
+      ...{ onBadRows, limit, columns: { text: named.text, all: wantedOf(named), txtDocuments } },
       parse(row) {
         const document = documentOf(row, named);
         if (named.positions !== undefined && document.positions === undefined) {

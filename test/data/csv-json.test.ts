@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { openDataFiles } from '../../src/data/data-files.ts';
 import { readDocuments } from '../../src/data/documents.ts';
 import { type FoundRow, type RowPlace, START } from '../../src/data/row.ts';
+import { Random } from '../../src/random.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
 import { goldenPath, readGoldenJson } from '../golden/golden.ts';
 import { collect } from './fixture.ts';
@@ -75,19 +76,55 @@ describe('.json', () => {
       const path = write('a.json', `\ufeff\n${content}`.replace('\ufeff\n{', '{'));
       const rows = await rowsOf(path);
       expect(valuesOf(rows)).toEqual(EXPECTED);
-      for (const i of [0, 30]) expect(await rowsOf(path, rows[i].next)).toEqual(rows.slice(i + 1));
+      for (const i of rows.keys()) expect(await rowsOf(path, rows[i].next)).toEqual(rows.slice(i + 1));
     }
   });
 
-  it('names what is no row, and what is no JSON', async () => {
-    const rows = await rowsOf(write('a.json', '[{"text":"x"}, 3, [1]]'));
-    expect(valuesOf(rows)).toEqual([{ text: 'x' }, undefined, undefined]);
+  it('is cut where JSON.parse has its elements, whatever they hold and wherever a chunk ends', async () => {
+    const random = new Random(0, 'json');
+    const strange = ['"', '\\', '\\"', ']', '[{', '}', ',', '日', '\u2028', '\n', ''];
+    const value = (depth: number): unknown => {
+      const kind = random.integer(depth > 3 ? 4 : 6);
+      if (kind < 2)
+        return Array.from({ length: random.integer(6) }, () => strange[random.integer(strange.length)]).join('');
+      if (kind === 2) return -1.5e-7;
+      if (kind === 3) return null;
+      const items = Array.from({ length: random.integer(4) }, () => value(depth + 1));
+      return kind === 4 ? items : Object.fromEntries(items.map((item) => [`${value(9)}k`, item]));
+    };
+    // Some elements reach over the chunks of a MiB that a file is read in.
+    const elements = Array.from({ length: 300 }, (_, i) => ({ [`a${i}`]: value(0), pad: 'é'.repeat(i * 20) }));
+    const path = write('a.json', JSON.stringify(elements, null, 1));
+    expect(JSON.stringify(elements).length).toBeGreaterThan(900_000);
+    const rows = await rowsOf(path);
+    expect(valuesOf(rows)).toEqual(elements);
+    for (const i of [0, 150, 298, 299]) expect(await rowsOf(path, rows[i].next)).toEqual(rows.slice(i + 1));
+  });
+
+  it('names what is no row, and goes on behind it', async () => {
+    const rows = await rowsOf(write('a.json', '[{"text":"x"}, 3, [1] , nul,{"a":1], {"text":"y"} ]\n'));
+    expect(valuesOf(rows)).toEqual([{ text: 'x' }, undefined, undefined, undefined, undefined, { text: 'y' }]);
     expect(problemsOf(rows)).toEqual([
       expect.stringMatching(/a\.json:2: expected a JSON object, found a number$/),
       expect.stringMatching(/a\.json:3: expected a JSON object, found an array$/),
+      expect.stringMatching(/a\.json:4: not a JSON object \(.*\)$/),
+      expect.stringMatching(/a\.json:5: not a JSON object \(.*\)$/),
     ]);
-    await expect(rowsOf(write('b.json', '[{"text":"x"},'))).rejects.toThrow(
-      /b\.json: not a whole JSON array \(.*\)\. Is the download complete\?/,
-    );
+    const latin1 = Buffer.concat([Buffer.from('[{"text":"'), Buffer.from([0xe9]), Buffer.from('"}]')]);
+    expect(problemsOf(await rowsOf(write('b.json', latin1)))[0]).toMatch(/b\.json:1: byte 10 \(0xe9\) is not UTF-8/);
+  });
+
+  it.each([
+    ['[{"text":"x"},', /b\.json: not a whole JSON array: it ends after 1 elements, without a \]\. Is the download/],
+    ['[{"text":"x', /b\.json: not a whole JSON array: it ends after 0 elements/],
+    ['[{"text":"x"},]', /b\.json: byte 14: not a JSON array: expected an element, found \]/],
+    ['[,{"text":"x"}]', /b\.json: byte 1: not a JSON array: expected an element, found ,/],
+    ['[{"text":"x"}] []', /b\.json: byte 15: not a JSON array: expected nothing behind its \], found \[/],
+    ['[{"text":"x"}]\0', /found 0x00/],
+    ['[]', /b\.json: the file holds no rows/],
+    ['', /b\.json: the file holds no rows/],
+    ['\ufeff \n', /b\.json: the file holds no rows/],
+  ])('refuses %j', async (content, message) => {
+    await expect(collect(readDocuments([write('b.json', content)]))).rejects.toThrow(message);
   });
 });

@@ -1,5 +1,7 @@
 import { writeFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
 import { beforeEach, describe, expect, it } from 'vitest';
+import { openDataFiles } from '../../src/data/data-files.ts';
 import { readDocuments } from '../../src/data/documents.ts';
 import { readLines } from '../../src/data/lines.ts';
 import { type RowPlace, START } from '../../src/data/row.ts';
@@ -37,6 +39,64 @@ describe('.txt', () => {
     await expectError(file('latin1.txt', Buffer.from('né, déjà', 'latin1')), 'latin1.txt: byte 1 (0xe9) is not UTF-8');
     await expectError(file('cut.txt', Buffer.from('aé日').subarray(0, -1)), 'cut.txt: byte 3 (0xe6) is not UTF-8');
     await expectError(file('utf16.txt', Buffer.from('\ufeffab', 'utf16le')), 'iconv -f UTF-16 -t UTF-8');
+  });
+});
+
+describe('.txt by lines and paragraphs', () => {
+  const CONTENT = '\ufeff\n \t\none\r\ntwo\n\r\n\n\u3000\n 日本\nfour';
+  const EXPECTED = {
+    line: [
+      [3, 'one'],
+      [4, 'two'],
+      [8, ' 日本'],
+      [9, 'four'],
+    ],
+    paragraph: [
+      [3, 'one\ntwo'],
+      [8, ' 日本\nfour'],
+    ],
+  };
+
+  it.each(['line', 'paragraph'] as const)('%s: gives what is not blank, from every place on', async (txtDocuments) => {
+    for (const [name, bytes] of [
+      ['a.txt', Buffer.from(CONTENT)],
+      ['a.txt.gz', gzipSync(CONTENT)],
+    ] as const) {
+      const path = file(name, bytes);
+      const documents = await collect(readDocuments([path], { txtDocuments }));
+      expect(documents.map(({ source, text }) => [source.row, text])).toEqual(EXPECTED[txtDocuments]);
+      expect(documents[0].id).toBe(`${path}:3`);
+      const [{ file: source, read: rowsFrom }] = await openDataFiles([path]);
+      const wanted = { text: 'text', all: ['text'], txtDocuments };
+      const rows = await collect(rowsFrom(source, START, wanted));
+      for (const [i, { next }] of rows.entries()) {
+        expect(await collect(rowsFrom(source, next, wanted))).toEqual(rows.slice(i + 1));
+      }
+    }
+  });
+
+  it('names the line of what cannot be read, and goes on behind it', async () => {
+    const content = Buffer.concat([Buffer.from('a\nb'), Buffer.from([0xff]), Buffer.from('\n\nc\n')]);
+    const path = file('a.txt', content);
+    const [{ file: source, read: rowsFrom }] = await openDataFiles([path]);
+    for (const [txtDocuments, texts] of [
+      ['line', ['a', undefined, 'c']],
+      ['paragraph', [undefined, 'c']],
+    ] as const) {
+      const rows = await collect(rowsFrom(source, START, { text: 'text', all: ['text'], txtDocuments }));
+      expect(rows.map((found) => ('row' in found ? found.row.values.text : undefined))).toEqual(texts);
+      expect(rows.find((found) => 'problem' in found)).toMatchObject({
+        problem: { message: expect.stringContaining('a.txt:2: byte 3 (0xff) is not UTF-8') },
+      });
+    }
+  });
+
+  it('of blank lines alone is an error', async () => {
+    const path = file('a.txt', '\n \r\n\n');
+    await expect(collect(readDocuments([path], { txtDocuments: 'line' }))).rejects.toThrow('the file holds no rows');
+    await expect(collect(readDocuments([path], { txtDocuments: 'paragraph' }))).rejects.toThrow(
+      'the file holds no rows',
+    );
   });
 });
 
