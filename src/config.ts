@@ -522,6 +522,9 @@ const runOptions = {
   shuffleBuffer: option(count.default(10_000), FILES, 'Documents that are in memory, to be drawn in random order'),
   run: option(text, FILES, 'Run folder to create: configuration, metrics, rollouts, checkpoints', { path: true }),
   evalData: option(z.array(text).min(1).optional(), FILES, 'Held-out text, same formats as --data', { path: true }),
+  evalLimit: option(count.optional(), FILES, 'Use only this many rows of --eval-data, which is held in memory', {
+    defaultText: '--limit',
+  }),
   evalEvery: option(count.default(50), RUN, 'Steps between evaluations on --eval-data; also before and after'),
   checkpointEvery: option(z.int().min(0).default(50), RUN, 'Steps between checkpoints; 0: only after the last step'),
   keepCheckpoints: option(count.optional(), RUN, 'Checkpoints to keep: the newest ones; older ones are removed', {
@@ -681,6 +684,7 @@ export const trainSchema = trainOptionsSchema
     const refuse = (key: keyof typeof options, message: string) =>
       context.addIssue({ code: 'custom', path: [key], input: options[key], message });
     for (const [key, problem] of unusedSettings(options, options.objective)) refuse(key, problem);
+    if (options.evalLimit !== undefined && options.evalData === undefined) refuse('evalLimit', 'needs --eval-data');
     const thinks = THINKING.includes(options.objective);
     if (options.objective === 'rpt' && options.positionStrategy === 'surprise') {
       refuse('positionStrategy', 'is not for rpt: it looks at the token that is to be predicted');

@@ -323,6 +323,7 @@ export async function newestCheckpoint(path: string): Promise<SavedCheckpoint | 
 /** Settings that may differ when a run goes on: they change how far or how fast, not what is computed. */
 const MAY_CHANGE = new Set([
   ...['steps', 'epochs', 'checkpoint-every', 'keep-checkpoints', 'checkpoint-dtype', 'eval-every', 'eval-data'],
+  'eval-limit',
   ...['device', 'threads', 'slots', 'documents-per-batch', 'run'],
 ]);
 

@@ -2,6 +2,7 @@ import {
   checkTokenizerFits,
   choosePositions,
   fileHash,
+  heldOutSettings,
   loadTokenizer,
   needsPosition,
   type PositionStrategy,
@@ -108,7 +109,7 @@ export class ThoughtData {
 
   /** Documents to measure on: all of them in memory. */
   async heldOut(files: readonly string[]): Promise<TokenizedDocument[]> {
-    return (await this.#open(files, { ...this.#settings, dataWeights: undefined, resume: false })).all();
+    return (await this.#open(files, heldOutSettings(this.#settings))).all();
   }
 
   #open(files: readonly string[], settings: ReadSettings): Promise<TextData> {

@@ -107,6 +107,12 @@ test('settings that an objective would ignore are refused unless they say what i
   ]);
 });
 
+test('a limit of held-out data needs such data', () => {
+  const problems = (more: object) => trainSchema.safeParse({ ...minimal, ...more }).error?.issues[0];
+  expect(problems({ evalLimit: 3 })).toMatchObject({ path: ['evalLimit'], message: 'needs --eval-data' });
+  expect(problems({ evalLimit: 3, evalData: ['e.txt'] })).toBeUndefined();
+});
+
 test('devices', () => {
   expect(parseDevice('cpu')).toEqual({ kind: 'cpu' });
   expect(parseDevice('cuda')).toEqual({ kind: 'cuda', id: 0 });

@@ -28,7 +28,7 @@ export { SFT_COLUMNS, type SftColumns, SftLayout } from './sft-columns.ts';
 export { SftData, type SftSettings } from './sft-data.ts';
 export { type SftRow, sftRowOf } from './sft-row.ts';
 export { type SftOptions, type SftSample, SftTokenizer } from './sft-sample.ts';
-export { type ReadSettings, TextData } from './text-data.ts';
+export { heldOutSettings, type ReadSettings, TextData } from './text-data.ts';
 export {
   DocumentTokenizer,
   type Requirement,

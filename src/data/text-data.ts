@@ -20,6 +20,8 @@ export interface ReadSettings {
   /** Default 'error'. */
   onBadRows?: 'error' | 'skip';
   limit?: number | undefined;
+  /** `limit` of held-out data; default: `limit`. */
+  evalLimit?: number | undefined;
   /** Default 10,000. */
   shuffleBuffer?: number | undefined;
   dataWeights?: readonly number[] | undefined;
@@ -29,6 +31,12 @@ export interface ReadSettings {
 }
 
 export const DEFAULT_SHUFFLE_BUFFER = 10_000;
+
+/** The settings for data to measure on, which is read once, in its order. */
+export const heldOutSettings = <S extends ReadSettings>(settings: S): S => ({
+  ...settings,
+  ...{ dataWeights: undefined, resume: false, limit: settings.evalLimit ?? settings.limit },
+});
 
 /**
  * The documents of some files as tokens, drawn as they are needed: once through in their order, or without an end in random

@@ -2,6 +2,7 @@ import type { TrainConfig } from '../config.ts';
 import {
   checkTokenizerFits,
   type DataCursor,
+  heldOutSettings,
   loadTokenizer,
   type PackedCursor,
   PackedStream,
@@ -24,10 +25,10 @@ export const openCpt: OpenObjective = async (config, model) => {
   }
   const tokenizer = await loadTokenizer(model.directory);
   checkTokenizerFits(tokenizer, model.config.vocabSize);
-  const openText = (files: readonly string[], more: Partial<ReadSettings> = {}) =>
-    TextData.open(files, tokenizer, { ...config, positionStrategy: undefined, ...more }, tokenizeOptions(config));
-  const data = await openText(config.data);
-  const heldOutData = config.evalData && (await openText(config.evalData, { dataWeights: undefined, resume: false }));
+  const openText = (files: readonly string[], settings: ReadSettings) =>
+    TextData.open(files, tokenizer, { ...settings, positionStrategy: undefined }, tokenizeOptions(config));
+  const data = await openText(config.data, config);
+  const heldOutData = config.evalData && (await openText(config.evalData, heldOutSettings(config)));
   const { rows, allRows, stepsPerEpoch } = config.packing === 'wrapped' ? wrapped : separate;
   const heldOut = heldOutData && (await allRows(heldOutData, config, tokenizer));
   const makeRows = await rows(data, config, tokenizer);

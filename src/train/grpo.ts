@@ -1,4 +1,11 @@
-import { type DataCursor, loadChatTemplate, PromptData, type PromptOptions, type PromptSample } from '../data/index.ts';
+import {
+  type DataCursor,
+  heldOutSettings,
+  loadChatTemplate,
+  PromptData,
+  type PromptOptions,
+  type PromptSample,
+} from '../data/index.ts';
 import { answerReward, loadRewardModule } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { ThoughtData } from '../thought-data.ts';
@@ -23,11 +30,9 @@ export const openGrpo: OpenObjective = async (config, model) => {
     promptsAreChat: config.chatTemplate !== undefined,
     maxTokens: thoughts.maxContextTokens,
   };
-  const open = (files: readonly string[], more: { dataWeights?: undefined; resume?: boolean } = {}) =>
-    PromptData.open(files, options, { ...config, ...more });
-  const data = await open(config.data);
+  const data = await PromptData.open(config.data, options, config);
   const samples =
-    config.evalData && (await (await open(config.evalData, { dataWeights: undefined, resume: false })).all());
+    config.evalData && (await (await PromptData.open(config.evalData, options, heldOutSettings(config))).all());
   await data.preview().nextBatch(config.documentsPerStep, PROMPTS_FLAG);
 
   const answers = new WeakMap<RolloutDocument, string>();

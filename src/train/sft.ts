@@ -2,6 +2,7 @@ import type { TrainConfig } from '../config.ts';
 import {
   checkTokenizerFits,
   type DataCursor,
+  heldOutSettings,
   loadChatTemplate,
   loadTokenizer,
   SftData,
@@ -26,8 +27,7 @@ export const openSft: OpenObjective = async (config, model) => {
   const options = await sftOptions(config, model);
   const data = await SftData.open(config.data, options, config);
   const heldOut =
-    config.evalData &&
-    (await (await SftData.open(config.evalData, options, { ...config, dataWeights: undefined, resume: false })).all());
+    config.evalData && (await (await SftData.open(config.evalData, options, heldOutSettings(config))).all());
   await data.loader().nextBatch(config.documentsPerStep, EXAMPLES_FLAG);
   return {
     dataHash: data.hash,

@@ -444,11 +444,14 @@ describe('supervised objectives', () => {
     // Each example alone, weighed by its response tokens (one a byte, and the end).
     let sum = 0;
     let tokens = 0;
+    rmSync(run(), { recursive: true });
+    const limited = await train(configOf({ objective: 'sft', steps: 1, evalLimit: 1 }));
     for (const line of readFileSync(held, 'utf8').trim().split('\n')) {
       writeFileSync(folder.in('one.jsonl'), `${line}\n`);
       rmSync(run(), { recursive: true });
       const one = await train(configOf({ objective: 'sft', steps: 1, evalData: [folder.in('one.jsonl')] }));
       const count = JSON.parse(line).response.length + 1;
+      if (tokens === 0) expect(limited.before?.['eval/loss']).toBeCloseTo(Number(one.before?.['eval/loss']), 6);
       sum += Number(one.before?.['eval/loss']) * count;
       tokens += count;
     }
