@@ -280,6 +280,9 @@ export const rescoreSchema = rescoreOptions.loose().superRefine((options, contex
 /** Settings of `rollout --rescore` after checks, as `runRescore` takes them. */
 export type RescoreConfig = Omit<z.output<typeof rescoreOptions>, 'json'>;
 
+/** The paper's. */
+export const RLP_EMA_DECAY = 0.999;
+
 const advantageScales = z.enum(['none', 'group', 'step']);
 
 const objectiveOptions = {
@@ -295,10 +298,13 @@ const objectiveOptions = {
     'Model that scores the text without a thought (rlp)',
   ),
   emaDecay: option(
-    z.number().min(0).lt(1).default(0.999),
+    z.number().min(0).lt(1).optional(),
     OBJECTIVE,
-    'Decay of the moving average of the weights, per step (rlp)',
-    { hint: 'for a baseline that stays as it is, --baseline frozen' },
+    'Decay of the moving average of the weights, per step: the baseline (rlp), or kept for use in their place (cpt, sft)',
+    {
+      hint: 'for a baseline that stays as it is, --baseline frozen',
+      defaultText: `${RLP_EMA_DECAY} for rlp; none is kept for cpt and sft`,
+    },
   ),
   thoughtLoss: option(
     z.enum(['policy-gradient', 'best-of-group']).default('policy-gradient'),
@@ -579,6 +585,7 @@ const OBJECTIVE_DEFAULTS: Record<
     schedule: 'constant' | 'linear' | 'cosine';
     beta2: number;
     weightDecay: number;
+    emaDecay?: number;
     /** Instead of DEFAULT_STEPS. */
     epochs?: number;
     steps?: number;
@@ -587,7 +594,7 @@ const OBJECTIVE_DEFAULTS: Record<
   rlp: {
     ...RLP_SAMPLING,
     ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
-    ...{ beta2: 0.95, weightDecay: 0 },
+    ...{ beta2: 0.95, weightDecay: 0, emaDecay: RLP_EMA_DECAY },
   },
   rpt: {
     ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group' },
@@ -625,13 +632,14 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'importanceSampling', 'importanceCap']),
   ...usedBy(THINKING, ['clipLow', 'clipHigh', 'reward']),
   ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride']),
-  ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'emaDecay', 'thoughtLoss']),
+  ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'thoughtLoss']),
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
   ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples']),
   ...usedBy(['rpt'], ['prediction', 'entropyThreshold', 'proxyModel']),
   ...usedBy(['grpo'], ['answerColumn', 'withoutThought', 'answerPattern']),
   ...usedBy(['rlp', 'rpt', 'grpo', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
   ...usedBy(['cpt'], ['packing', 'batchTokens']),
+  ...usedBy(['rlp', 'cpt', 'sft'], ['emaDecay']),
   ...usedBy(['cpt', 'sft'], ['blockLength']),
   ...usedBy(['sft'], ['lossOn', 'lossOnTarget', 'responseColumn', 'messagesColumn', 'thoughtColumn', 'prefixColumn']),
   ...usedBy(['sft'], ['targetColumn', 'positionColumn']),
@@ -737,6 +745,7 @@ export const trainSchema = trainOptionsSchema
       finalLearningRate: options.finalLearningRate ?? learningRate * defaults.finalFraction,
       beta2: options.beta2 ?? defaults.beta2,
       weightDecay: options.weightDecay ?? defaults.weightDecay,
+      emaDecay: options.emaDecay ?? defaults.emaDecay,
       epochs,
       /** Undefined: as many as `epochs` make. */
       steps: options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : undefined),

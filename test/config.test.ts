@@ -54,6 +54,14 @@ test('the defaults of train are those of the paper where it states them', () => 
   });
 });
 
+test('an EMA is kept for rlp, and for cpt and sft on request', () => {
+  expect(trainSchema.parse({ ...minimal, objective: 'cpt' }).emaDecay).toBeUndefined();
+  expect(trainSchema.parse({ ...minimal, objective: 'sft', emaDecay: 0.9 }).emaDecay).toBe(0.9);
+  expect(() => trainSchema.parse({ ...minimal, objective: 'grpo', emaDecay: 0.9 })).toThrow(
+    'is for --objective rlp, cpt or sft only, and this is grpo',
+  );
+});
+
 test('weight decay depends on the objective unless it is given', () => {
   expect(trainSchema.parse(minimal).weightDecay).toBe(0);
   expect(trainSchema.parse({ ...minimal, objective: 'cpt' }).weightDecay).toBe(0.1);

@@ -314,7 +314,7 @@ export class TrainingSession implements Disposable {
 
   /** The live EMA of the weights that are trained. */
   get ema(): WeightValues {
-    if (!this.#keepsEma) throw internal('the optimizer graph keeps no EMA');
+    if (!this.#keepsEma) throw new UserError('there is no EMA: the optimizer graph was built to keep none');
     return this.#state.ema;
   }
   get #keepsEma(): boolean {

@@ -75,7 +75,7 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
   };
 
   return {
-    emaDecay: 1, // the EMA keeps the weights of the start: the reference of the KL
+    emaDecay: 1, // the EMA keeps the weights of the start: the reference of the KL, or the proxy
 
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
       const { documents, metrics: ofTask } = await times.time('score', () => task.next(step));

@@ -27,9 +27,22 @@ export interface TrainContext {
   policy: PolicySampler;
 }
 
-/** Whether an objective has a use for the weights of the start or their EMA: as baseline, reference of a KL, or proxy. */
-export const keepsEma = ({ objective }: Pick<TrainConfig, 'objective'>): boolean =>
-  objective !== 'cpt' && objective !== 'sft';
+/**
+ * Whether the weights of the start or their EMA are kept: where something reads them, as baseline, reference of a KL, or proxy;
+ * and under cpt and sft where the user wants them.
+ */
+export function keepsEma({
+  objective,
+  baseline,
+  klCoefficient,
+  proxyModel,
+  emaDecay,
+}: Pick<TrainConfig, 'objective' | 'baseline' | 'klCoefficient' | 'proxyModel' | 'emaDecay'>): boolean {
+  if (klCoefficient > 0) return true;
+  if (objective === 'rlp') return baseline !== 'none';
+  if (objective === 'rpt') return proxyModel === undefined;
+  return objective !== 'grpo' && emaDecay !== undefined;
+}
 
 /** The adapters that are trained in place of the weights, where that was asked for. */
 export const loraOf = ({
@@ -92,8 +105,8 @@ export interface StepTokens {
 
 /** How a training objective turns data into loss rows; the loop of train.ts does the rest. */
 export interface Objective {
-  /** Lag of the EMA weights in the optimizer's step; 1 keeps them as they are. Undefined where none are kept. */
-  readonly emaDecay: number | undefined;
+  /** Lag of the EMA weights in the optimizer's step, where some are kept; 1 keeps them as they are. */
+  readonly emaDecay: number;
   prepare(input: StepInput): Promise<StepLoss>;
   afterUpdate(applied: boolean): void;
   /** Figures on the held-out data, named eval/...; undefined where there is none. */

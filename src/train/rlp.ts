@@ -1,4 +1,5 @@
 import { RolloutWriter } from '../arrow.ts';
+import { RLP_EMA_DECAY } from '../config.ts';
 import type { DataCursor, TextData, TokenizedDocument } from '../data/index.ts';
 import { scoreTokens } from '../micro-batches.ts';
 import {
@@ -68,7 +69,9 @@ function rlpObjective(
       noThinkLogProbs((batch) => session.runEvalStep(batch, weights), requests, horizon, scoreTokens(config)),
   });
   const options =
-    config.baseline === 'ema' ? { kind: config.baseline, tau: config.emaDecay } : { kind: config.baseline };
+    config.baseline === 'ema'
+      ? { kind: config.baseline, tau: config.emaDecay ?? RLP_EMA_DECAY }
+      : { kind: config.baseline };
   const scorePositions = (documents: readonly ArrayLike<number>[], kind: PositionScore) => {
     const weights = config.baseline === 'none' ? 'weights' : 'ema';
     return positionScores((batch) => session.runEvalStep(batch, weights), documents, kind, scoreTokens(config));

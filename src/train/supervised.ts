@@ -22,7 +22,7 @@ export function supervisedObjective<Item>(
   { next, lossOf, heldOut, metrics, state, restore }: Supervised<Item>,
 ): Objective {
   return {
-    emaDecay: undefined,
+    emaDecay: config.emaDecay ?? 1,
     async prepare() {
       const documents = lossOf(await next());
       return { documents, tokens: { input: tokensOf(documents), written: 0 }, metrics: metrics() };

@@ -231,7 +231,6 @@ async function trainStep(
     step,
   });
   const { emaDecay } = objective;
-  const ofEma = emaDecay !== undefined && { emaDecay };
   let gradNorms = 0;
   let taken = 0;
   let distance: number | undefined;
@@ -263,7 +262,7 @@ async function trainStep(
     // A gradient may be finite where the loss is not.
     if (!Number.isFinite(lossMetrics.loss)) throw await diverged(`loss ${lossMetrics.loss}`);
     const { gradNorm, emaDistance, applied, overflow } = await times.time('optimizer', () =>
-      session.runOptimizerStep({ ...config, learningRate, ...ofEma }),
+      session.runOptimizerStep({ ...config, learningRate, emaDecay }),
     );
     if (!applied && !overflow) throw await diverged(`loss ${lossMetrics.loss}, gradient norm ${gradNorm}`);
     objective.afterUpdate(applied);

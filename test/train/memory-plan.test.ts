@@ -42,6 +42,19 @@ it('grows with the micro-batch, and less where layers are computed again', () =>
   expect(activations({ microBatchTokens: 2048, recompute: true })).toBeLessThan(at2048 / 8);
 });
 
+it('counts an EMA where one is kept', () => {
+  const copies = (options: object) => planMemory(QWEN, settings(options)).optimizer / 4 / 596_049_920;
+  expect(copies({ objective: 'cpt' })).toBe(3);
+  expect(copies({ objective: 'cpt', emaDecay: 0.99 })).toBe(4);
+  expect(copies({ objective: 'rlp' })).toBe(4);
+  expect(copies({ objective: 'rlp', baseline: 'none' })).toBe(3);
+  expect(copies({ objective: 'rlp', baseline: 'none', klCoefficient: 0.1 })).toBe(4);
+  expect(copies({ objective: 'rpt' })).toBe(4); // the proxy: the weights of the start
+  expect(copies({ objective: 'rpt', proxyModel: 'p' })).toBe(3);
+  expect(copies({ objective: 'grpo' })).toBe(3);
+  expect(copies({ objective: 'grpo', klCoefficient: 0.1 })).toBe(4);
+});
+
 it('counts rollouts for RLP, and only adapters in the optimizer with LoRA', () => {
   const rlp = planMemory(QWEN, settings({ objective: 'rlp', maxThoughtTokens: 64 }));
   expect(rlp.rollouts).toBeGreaterThan(2 * 4 * 596_049_920);

@@ -1,6 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as ort from 'onnxruntime-node';
@@ -8,7 +18,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
 import { settingsToYaml } from '../../src/config-resolve.ts';
 import { RunError } from '../../src/errors.ts';
-import { readSafetensorsHeader } from '../../src/export/index.ts';
+import { readSafetensorsHeader, readTensor } from '../../src/export/index.ts';
 import { openModel } from '../../src/model-directory.ts';
 import type { RunHooks } from '../../src/progress.ts';
 import { listCheckpoints, readMetrics } from '../../src/run-folder.ts';
@@ -326,6 +336,39 @@ describe('checkpoints', () => {
     renameSync(first.path, `${first.path}.partial-removed`);
     await train({ ...config, resume: true });
     await expectWhole();
+  });
+
+  it('hold an average of the weights of cpt and sft on request, which is a checkpoint, too', async () => {
+    const config = configOf({ objective: 'cpt', checkpointEvery: 1, steps: 3, emaDecay: 0.75 });
+    await runWhole(config);
+    const weightsOf = async (file: string) => {
+      const { tensors } = await readSafetensorsHeader(file);
+      const tensor = tensors.get('model.layers.0.mlp.up_proj.weight');
+      return tensor === undefined ? [] : [...(await readTensor(tensor))];
+    };
+    const ofStep = (step: number, name: string) =>
+      join(folder.in('whole', 'checkpoints', `step-00000${step}`), 'checkpoint', `${name}.safetensors`);
+    let average = await weightsOf(folder.in('model', 'model.safetensors'));
+    for (const step of [1, 2, 3]) {
+      const weights = await weightsOf(ofStep(step, 'weights'));
+      average = average.map((value, i) => 0.75 * value + 0.25 * weights[i]);
+      const kept = await weightsOf(ofStep(step, 'ema'));
+      for (const [i, value] of kept.entries()) expect(Math.abs(value - average[i])).toBeLessThan(1e-6);
+      expect(kept).not.toEqual(weights);
+    }
+    await expect(train(config, interruptedAfter(2, 0))).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    await expectWhole(3);
+
+    // As docs/artifacts.md has it.
+    const averaged = folder.in('run', 'averaged');
+    mkdirSync(averaged);
+    cpSync(ofStep(3, 'ema'), join(averaged, 'model.safetensors'));
+    const last = folder.in('whole', 'checkpoints', 'step-000003');
+    for (const name of ['config.json', 'tokenizer.json']) cpSync(join(last, name), join(averaged, name));
+    const model = await openModel(averaged);
+    const { data } = (await model.loadWeights()).get('model.layers.0.mlp.up_proj.weight') ?? { data: [] };
+    expect([...data]).toEqual(await weightsOf(ofStep(3, 'ema')));
   });
 
   it.each(['float32', 'bfloat16', 'float16'] as const)('have their weights in %s on request', async (dtype) => {
