@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type OptionMeta, optionRegistry } from './config.ts';
 import { internal } from './errors.ts';
+import { kebab } from './kebab.ts';
 
 /** A setting as the command line and the YAML reader see it, read off its schema. */
 export interface OptionSpec {
@@ -15,11 +16,6 @@ export interface OptionSpec {
   default: unknown;
   required: boolean;
   meta: OptionMeta;
-}
-
-/** `groupSize` -> `group-size`. */
-export function kebab(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** The part of JSON Schema that zod writes for our settings. */

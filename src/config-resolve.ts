@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { parseDocument, stringify } from 'yaml';
 import type { z } from 'zod';
-import { kebab, type OptionSpec, optionSpecs } from './config-options.ts';
+import { type OptionSpec, optionSpecs } from './config-options.ts';
 import { UserError } from './errors.ts';
 import { fileError } from './file-error.ts';
+import { kebab } from './kebab.ts';
 import { nearest } from './nearest.ts';
 
 /** Settings from one place, by flag name. A later layer goes before an earlier one. */

@@ -1,4 +1,11 @@
 import { z } from 'zod';
+import {
+  type Condition,
+  OBJECTIVE_CONDITIONS,
+  SAMPLING_CONDITIONS,
+  TRAINING_CONDITIONS,
+  unusedUnder,
+} from './config-unused.ts';
 import { MICRO_BATCH_TOKENS } from './micro-batches.ts';
 
 /**
@@ -44,6 +51,12 @@ const OUTPUT = 'Output';
 
 /** Headings in the order in which `--help` shows them. */
 export const OPTION_GROUPS: readonly string[] = [FILES, OBJECTIVE, THOUGHTS, OPTIMIZER, RUN, MACHINE, OUTPUT];
+
+/** Of each setting, what it is when nobody asks for it; undefined where it has no default. */
+const defaultsOf = (schema: z.ZodObject): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(schema.shape).map(([key, one]) => [key, (one as z.ZodType).safeParse(undefined).data]),
+  );
 
 const text = z.string().min(1);
 const flag = z.boolean().default(false);
@@ -228,8 +241,7 @@ const resumeRollout = option(
   { callOnly: true },
 );
 
-/** Settings of `rollout`. */
-export const rolloutSchema = z.object({
+const rolloutSettings = z.object({
   ...modelAndData,
   ...rolloutFiles,
   ...thoughtOptions,
@@ -238,11 +250,17 @@ export const rolloutSchema = z.object({
   ...machineOptions,
   json,
 });
+/** Settings of `rollout`, with its checks across settings. */
+export const rolloutSchema = rolloutSettings.superRefine((options, context) => {
+  for (const [key, message] of unusedUnder(SAMPLING_CONDITIONS, { options, defaults: defaultsOf(rolloutSettings) })) {
+    context.addIssue({ code: 'custom', path: [key], message });
+  }
+});
 /** Settings of `rollout` after checks, as `runRollout` takes them. */
 export type RolloutConfig = Omit<z.output<typeof rolloutSchema>, 'json'>;
 
 /** Flags of `rollout`, with those of re-scoring. */
-export const rolloutOptionsSchema = rolloutSchema.extend({
+export const rolloutOptionsSchema = rolloutSettings.extend({
   rescore: option(
     text.optional(),
     FILES,
@@ -656,17 +674,23 @@ function usedBy(objectives: readonly Objective[], keys: readonly TrainOption[]) 
 }
 
 /** What an objective would ignore: its value says that it was asked for, wherever it came from. */
-function* unusedSettings(
-  options: Readonly<Partial<Record<TrainOption, unknown>>>,
-  objective: Objective,
-): Generator<[key: TrainOption, problem: string]> {
-  for (const [key, users] of Object.entries(USED_BY) as [TrainOption, readonly Objective[]][]) {
-    const byDefault: unknown = trainOptionsSchema.shape[key].safeParse(undefined).data;
-    const ofObjective: unknown = Object.entries(OBJECTIVE_DEFAULTS[objective]).find(([name]) => name === key)?.[1];
-    if (users.includes(objective) || options[key] === byDefault || options[key] === ofObjective) continue;
-    const names = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(users);
-    yield [key, `is for --objective ${names} only, and this is ${objective}`];
-  }
+function* unusedSettings(options: z.output<typeof trainOptionsSchema>): Generator<[key: TrainOption, problem: string]> {
+  const { objective } = options;
+  const { finalFraction, ...own } = OBJECTIVE_DEFAULTS[objective];
+  const finalLearningRate = (options.learningRate ?? own.learningRate) * finalFraction;
+  const defaults: Record<string, unknown> = { ...defaultsOf(trainOptionsSchema), ...own, finalLearningRate };
+  const byObjective: Condition[] = (Object.entries(USED_BY) as [TrainOption, readonly Objective[]][]).map(
+    ([key, users]) => ({
+      ...{ by: 'objective', values: users, keys: [key] },
+    }),
+  );
+  const conditions = [
+    ...byObjective,
+    ...SAMPLING_CONDITIONS,
+    ...TRAINING_CONDITIONS,
+    ...(OBJECTIVE_CONDITIONS[objective] ?? []),
+  ];
+  yield* unusedUnder(conditions, { options, defaults }) as Generator<[TrainOption, string]>;
 }
 
 /** What re-scoring needs to know of the run that made a rollout file, as its metadata have it. */
@@ -691,8 +715,7 @@ export const trainSchema = trainOptionsSchema
   .superRefine((options, context) => {
     const refuse = (key: keyof typeof options, message: string) =>
       context.addIssue({ code: 'custom', path: [key], input: options[key], message });
-    for (const [key, problem] of unusedSettings(options, options.objective)) refuse(key, problem);
-    if (options.evalLimit !== undefined && options.evalData === undefined) refuse('evalLimit', 'needs --eval-data');
+    for (const [key, problem] of unusedSettings(options)) refuse(key, problem);
     const thinks = THINKING.includes(options.objective);
     if (options.objective === 'rpt' && options.positionStrategy === 'surprise') {
       refuse('positionStrategy', 'is not for rpt: it looks at the token that is to be predicted');
@@ -703,12 +726,11 @@ export const trainSchema = trainOptionsSchema
     if (thinks && options.topK === 1) {
       refuse('topK', 'must not be 1 for training: without chance the thoughts of a group are all the same');
     }
-    if (options.thoughtLoss === 'best-of-group') {
-      const onlySurrogate = { klCoefficient: 0, nextTokenCoefficient: 0, importanceSampling: 'none' } as const;
-      for (const [key, off] of Object.entries(onlySurrogate) as [keyof typeof onlySurrogate, unknown][]) {
-        if (options[key] !== off)
-          refuse(key, `must be ${off} with --thought-loss best-of-group, which has no use for it`);
-      }
+    if (options.baseline === 'none' && options.reward === undefined && /^(positive|clip)$/.test(options.rewardSign)) {
+      refuse(
+        'rewardSign',
+        'leaves no gradient with --baseline none: log-probs, which are then the rewards, are never above 0',
+      );
     }
     if (options.dataWeights !== undefined && options.dataWeights.length !== options.data.length) {
       refuse('dataWeights', `must be one for each --data (${options.data.length}); quote a pattern to keep it one`);
@@ -726,7 +748,7 @@ export const trainSchema = trainOptionsSchema
     if (options.finalLearningRate !== undefined && options.finalLearningRate > peak) {
       refuse('finalLearningRate', `must be at most --learning-rate (${peak})`);
     }
-    if (options.objective === 'cpt' && options.blockLength > options.batchTokens) {
+    if (options.objective === 'cpt' && options.packing === 'wrapped' && options.blockLength > options.batchTokens) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
     }
   })

@@ -117,8 +117,35 @@ test('settings that an objective would ignore are refused unless they say what i
 
 test('a limit of held-out data needs such data', () => {
   const problems = (more: object) => trainSchema.safeParse({ ...minimal, ...more }).error?.issues[0];
-  expect(problems({ evalLimit: 3 })).toMatchObject({ path: ['evalLimit'], message: 'needs --eval-data' });
+  expect(problems({ evalLimit: 3 })).toMatchObject({ path: ['evalLimit'], message: 'has no use without --eval-data' });
   expect(problems({ evalLimit: 3, evalData: ['e.txt'] })).toBeUndefined();
+});
+
+const VALID: [name: string, more: object][] = [
+  ['what a strategy takes', { positionStrategy: 'every', positionStride: 3 }],
+  ['K of the highest entropy', { positionStrategy: 'entropy', positions: 3 }],
+  ['a column by another name', { positionStrategy: 'column', positionsColumn: 'at' }],
+  ['a penalty', { unclosed: 'penalize', unclosedPenalty: 2 }],
+  ['a cap', { importanceSampling: 'behavior', importanceCap: 5 }],
+  ['a baseline that sees a prompt', { prompt: 'instruction', baselinePrompt: true }],
+  ['the sign of a reward of its own', { baseline: 'none', rewardSign: 'positive', reward: 'mine.mjs' }],
+  ['signs that agree without a baseline', { baseline: 'none', rewardSign: 'agree' }],
+  ['adapters', { loraRank: 2, loraAlpha: 1, loraTargetModules: ['all-linear'] }],
+  ['defaults said aloud', { baseline: 'none', emaDecay: 0.999, importanceCap: 2, positions: 1, finalLearningRate: 0 }],
+  ['blocks apart', { objective: 'cpt', packing: 'none', documentsPerStep: 4 }],
+  ['a rate that falls', { objective: 'cpt', finalLearningRate: 1e-8 }],
+  ['held-out prompts', { objective: 'grpo', evalData: ['b.txt'], evalEvery: 5, evalSamples: 2 }],
+  ['a GPU', { device: 'cuda', tf32: true, gpuMemoryLimit: 8 }],
+];
+
+test.each(VALID)('a resolved configuration is valid: %s', (_name, more) => {
+  const resolved = trainSchema.parse({ ...minimal, ...more });
+  expect(trainSchema.parse(resolved)).toEqual(resolved);
+});
+
+test.each(['rlp', 'rpt', 'grpo', 'cpt', 'sft'])('a resolved configuration is valid: %s', (objective) => {
+  const resolved = trainSchema.parse({ ...minimal, objective, learningRate: 3e-4 });
+  expect(trainSchema.parse(resolved)).toEqual(resolved);
 });
 
 test('devices', () => {

@@ -1,8 +1,8 @@
 import { freemem } from 'node:os';
 import type { TrainConfig } from '../config.ts';
-import { kebab } from '../config-options.ts';
 import { UserError } from '../errors.ts';
 import { headChunkRows } from '../export/index.ts';
+import { kebab } from '../kebab.ts';
 import { mergedCount, trainableShapes } from '../lora.ts';
 import { scoreTokens } from '../micro-batches.ts';
 import { type ModelConfig, parameterCount } from '../model-config.ts';

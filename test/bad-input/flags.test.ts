@@ -65,6 +65,61 @@ const TRAINING: [flag: string, value: string, problem: string][] = [
   ['minibatches', '2', 'must be at most --documents-per-step (1)'],
 ];
 
+const POLICY = 'is for --thought-loss policy-gradient only, and this is best-of-group';
+const WITHOUT_USE: [call: string, flag: string, value: string, flags: Record<string, string>, problem: string][] = [
+  ...['rollout', 'train rlp'].flatMap((call): typeof WITHOUT_USE => [
+    [
+      ...([call, 'positions', '3', { 'position-strategy': 'every' }] as const),
+      'is for --position-strategy uniform, entropy or surprise only, and this is every',
+    ],
+    [call, 'position-stride', '3', {}, 'is for --position-strategy every only, and this is uniform'],
+    [call, 'positions-column', 'at', {}, 'is for --position-strategy column only, and this is uniform'],
+    [call, 'baseline-prompt', 'true', {}, 'has no use with --prompt none'],
+    [call, 'tf32', 'true', {}, 'has no use with --device cpu'],
+    [call, 'gpu-memory-limit', '8', {}, 'has no use with --device cpu'],
+  ]),
+  ['train rlp', 'importance-cap', '3', {}, 'is for --importance-sampling mismatch or behavior only, and this is none'],
+  ['train rlp', 'unclosed-penalty', '3', {}, 'is for --unclosed penalize only, and this is close'],
+  ['train rlp', 'ema-decay', '0.9', { baseline: 'frozen' }, 'is for --baseline ema only, and this is frozen'],
+  ...(
+    [
+      ['compare-within', 'step'],
+      ['advantage-scale', 'group'],
+      ['reward-sign', 'agree'],
+      ['zero-variance', 'drop'],
+      ['length-normalization', 'token'],
+      ['clip-low', '0.1'],
+      ['clip-high', '0.1'],
+      ['kl-coefficient', '0.1'],
+      ['next-token-coefficient', '0.1'],
+      ['importance-sampling', 'mismatch'],
+    ] as const
+  ).map(([flag, value]): (typeof WITHOUT_USE)[number] => [
+    ...(['train rlp', flag, value, { 'thought-loss': 'best-of-group' }, POLICY] as const),
+  ]),
+  ...['positive', 'clip'].map((sign): (typeof WITHOUT_USE)[number] => [
+    ...(['train rlp', 'reward-sign', sign, { baseline: 'none' }] as const),
+    'leaves no gradient with --baseline none: log-probs, which are then the rewards, are never above 0',
+  ]),
+  ['train rlp', 'final-learning-rate', '1e-7', {}, 'is for --schedule linear or cosine only, and this is constant'],
+  ['train rlp', 'lora-alpha', '16', {}, 'has no use without --lora-rank'],
+  ['train rlp', 'lora-target-modules', 'all-linear', {}, 'has no use without --lora-rank'],
+  ['train rlp', 'eval-every', '10', {}, 'has no use without --eval-data'],
+  [
+    ...(['train rlp', 'max-thought-tokens', '4', { objective: 'grpo', 'without-thought': 'true' }] as const),
+    'has no use with --without-thought',
+  ],
+  ['train cpt', 'documents-per-step', '4', {}, 'is for --packing none only, and this is wrapped'],
+  ['train cpt', 'batch-tokens', '4096', { packing: 'none' }, 'is for --packing wrapped only, and this is none'],
+];
+
+describe('flags that have no use beside others', () => {
+  it.each(WITHOUT_USE)('%s --%s %s %j', async (call, flag, value, flags, problem) => {
+    const message = await refused(folder, argumentsOf(call, folder, { ...flags, [flag]: value }));
+    expect(message).toBe(`--${flag} ${value}: ${problem}`);
+  });
+});
+
 describe('flags that cannot be', () => {
   it.each(THINKING)('rollout and train refuse --%s %s', async (flag, value, problem) => {
     for (const command of ['rollout', 'train rlp']) {

@@ -38,7 +38,7 @@ const configOf = (more: Partial<TrainConfig> = {}): TrainConfig =>
   trainSchema.parse({
     ...{ objective: 'grpo', model: TINY, data: [folder.in('train.jsonl')], run: folder.in('run') },
     ...{ steps: 3, checkpointEvery: 1, learningRate: 1e-4, documentsPerStep: 4, groupSize: 4, documentsPerBatch: 8 },
-    ...{ maxThoughtTokens: 8, maxCompletionTokens: 3, stop: ['\n'], threads: 1 },
+    ...{ maxCompletionTokens: 3, stop: ['\n'], threads: 1, ...(!more.withoutThought && { maxThoughtTokens: 8 }) },
     ...more,
   });
 
@@ -224,7 +224,9 @@ describe('GRPO refuses', () => {
       "--max-thought-tokens 8: with the delimiters and --max-completion-tokens 4096 this leaves no room for text in the model's " +
         '4096 positions; choose a smaller one',
     );
-    expect(await refusal(row, '--without-thought', '--max-completion-tokens', '4097')).toBe(
+    expect(
+      await refusal(row, '--without-thought', '--max-thought-tokens', '2048', '--max-completion-tokens', '4097'),
+    ).toBe(
       "--max-completion-tokens 4097: this leaves no room for text in the model's 4096 positions; choose a smaller one",
     );
     expect(await refusal(row, '--answer-pattern', '(')).toBe(

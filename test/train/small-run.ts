@@ -37,10 +37,12 @@ export class SmallRuns implements Disposable {
   /** Three steps of RLP in folder/run. */
   config(more: Partial<TrainConfig> = {}): TrainConfig {
     const { folder } = this;
+    const ema = (more.objective ?? 'rlp') === 'rlp' && (more.baseline ?? 'ema') === 'ema';
+    const few = ['column', 'every'].includes(more.positionStrategy ?? 'uniform') ? {} : { positions: 2 };
     return trainSchema.parse({
       ...{ model: folder.in('model'), data: [folder.in('data.jsonl')], run: folder.in('run') },
-      ...{ steps: 3, checkpointEvery: 0, learningRate: 1e-2, emaDecay: 0.9, threads: 1 },
-      ...{ documentsPerStep: 3, groupSize: 3, maxThoughtTokens: 5, temperature: 1, positions: 2 },
+      ...{ steps: 3, checkpointEvery: 0, learningRate: 1e-2, threads: 1, ...(ema && { emaDecay: 0.9 }) },
+      ...{ documentsPerStep: 3, groupSize: 3, maxThoughtTokens: 5, temperature: 1, ...few },
       ...more,
     });
   }
