@@ -1,4 +1,5 @@
 import { checkRolloutPath, partialPath, RolloutWriter } from './arrow.ts';
+import { writeBadRows } from './bad-rows-file.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { NO_BFLOAT16, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
@@ -58,7 +59,8 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype: config.dtype });
   if (baselineModel !== undefined) await checkSameTokenizer(model, baselineModel);
   const source = await data.documents(config.data);
-  const notice = badRowsNotice(source.badRows);
+  const badRowsPath = `${config.out}.bad-rows.jsonl`;
+  const notice = badRowsNotice(source.badRows, badRowsPath);
   if (notice !== undefined) hooks.onNotice?.(notice);
   // That none is of use shows here, before the work.
   await source.documents().documents.next();
@@ -84,6 +86,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
   return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
+    await writeBadRows(badRowsPath, source.badRows);
     // A batch of the file is a batch of documents, so what is there says where to go on.
     const first = writer.batches * config.documentsPerBatch;
     const { documents, tokenizing } = source.documents();

@@ -12,6 +12,7 @@ import { EventWriter } from './tensorboard.ts';
 const CONFIG = 'config.yaml';
 const METRICS = 'metrics.jsonl';
 const FAILED = 'failed';
+const BAD_ROWS = 'bad-rows.jsonl';
 const KIND = 'run';
 /** What withAtomicDirectory leaves when it is killed. */
 const UNFINISHED = /^step-\d+\.(partial-|lock$)/;
@@ -65,6 +66,9 @@ export async function readRunSettings(path: string): Promise<Layer> {
   }
   return readSettingsFile(join(path, CONFIG));
 }
+
+/** Where the list of bad rows of a run's data belongs. */
+export const badRowsPath = (path: string): string => join(path, BAD_ROWS);
 
 const lockPath = (path: string) => join(path, 'lock');
 
@@ -122,6 +126,7 @@ export async function readMetrics(path: string): Promise<MetricsRow[]> {
  *
  *     config.yaml                resolved settings, paths as given: relative ones start where the run was started
  *     metrics.jsonl              a JSON object a line, in the order of the steps
+ *     bad-rows.jsonl             rows of the data that were left out, where there are any
  *     events.out.tfevents.*      the same figures for TensorBoard; a resume begins another file
  *     rollouts/step-000001.arrow thoughts of a step
  *     checkpoints/step-000050/   a whole checkpoint, moved into place when it is finished

@@ -107,9 +107,9 @@ export class ThoughtData {
     return this.#open(files, this.#settings);
   }
 
-  /** Documents to measure on: all of them in memory. */
-  async heldOut(files: readonly string[]): Promise<TokenizedDocument[]> {
-    return (await this.#open(files, heldOutSettings(this.#settings))).all();
+  /** Documents to measure on. */
+  heldOut(files: readonly string[]): Promise<TextData> {
+    return this.#open(files, heldOutSettings(this.#settings));
   }
 
   #open(files: readonly string[], settings: ReadSettings): Promise<TextData> {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { internal, UserError } from '../errors.ts';
+import { BadRows } from './bad-rows.ts';
 import { type DataFile, openDataFiles } from './data-files.ts';
 import { IdSet } from './id-set.ts';
-import { noRows, placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
+import { noRows, type Problem, placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
 
 /** What a row becomes. */
 export interface Item {
@@ -22,29 +23,12 @@ export interface CorpusOptions<T extends Item> {
   onBadRows: 'error' | 'skip';
 }
 
-/** Rows that were left out. */
-export interface BadRows {
-  count: number;
-  /** Messages about the first of them, with file and row. */
-  first: string[];
-}
-
-/** What to tell the user about bad rows; undefined if there are none. */
-export function badRowsNotice({ count, first }: BadRows): string | undefined {
-  if (count === 0) return undefined;
-  const rows = count === 1 ? '1 row is' : `${count} rows are`;
-  const more = count > first.length ? '; ...' : '';
-  return `warning: ${rows} bad and left out: ${first.join('; ')}${more}`;
-}
-
 /** A place between two rows: `file` counts in the order in which the files are read. */
 export interface CorpusPlace extends RowPlace {
   file: number;
 }
 
 export const CORPUS_START: CorpusPlace = { file: 0, ...START };
-
-const BAD_ROWS_SHOWN = 5;
 
 interface CheckedFile extends DataFile {
   /** Row behind the last one to use. */
@@ -103,7 +87,7 @@ export class Corpus<T extends Item> {
     const twice = files.find(({ file }) => before.files.some((other) => other.file.name === file.name));
     if (twice !== undefined) throw new UserError(`data ${twice.file.name}: given twice; name each file once`);
     const hash = createHash('sha256');
-    const badRows: BadRows = { count: 0, first: [] };
+    const badRows = new BadRows();
     const { limit = Infinity } = options;
     const checked: CheckedFile[] = [];
     const unnamed: string[] = [];
@@ -118,8 +102,7 @@ export class Corpus<T extends Item> {
         empty = false;
         if ('problem' in found) {
           if (options.onBadRows === 'error') throw hinted(found.problem);
-          badRows.count += found.rows;
-          if (badRows.first.length < BAD_ROWS_SHOWN) badRows.first.push(found.problem.message);
+          badRows.add(file.file.name, found);
           continue;
         }
         const { item, next } = found;
@@ -164,7 +147,7 @@ export class Corpus<T extends Item> {
   }
 }
 
-type FoundItem<T> = { next: RowPlace } & ({ item: T } | { problem: UserError; rows: number });
+type FoundItem<T> = { next: RowPlace } & ({ item: T } | Problem);
 
 async function* itemsOf<T extends Item>(
   { file, read, end }: CheckedFile,
@@ -183,7 +166,7 @@ function parsed<T>({ next, row }: { next: RowPlace; row: Row }, parse: (row: Row
   try {
     return { next, item: parse(row) };
   } catch (thrown) {
-    if (thrown instanceof UserError) return { next, problem: thrown, rows: 1 };
+    if (thrown instanceof UserError) return { next, problem: thrown, firstRow: row.row, rows: 1 };
     throw thrown;
   }
 }

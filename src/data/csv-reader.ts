@@ -88,7 +88,12 @@ export async function* readCsvRows(file: SourceFile, start: RowPlace): AsyncGene
         ? undefined
         : `expected ${columns.length} fields, as in the first line, found ${fields.length}`);
     if (wrong !== undefined) {
-      yield { ...found, problem: new UserError(`${file.name}:${row} (line ${line}): ${wrong}`), rows: 1 };
+      yield {
+        ...found,
+        problem: new UserError(`${file.name}:${row} (line ${line}): ${wrong}`),
+        firstRow: row,
+        rows: 1,
+      };
       continue;
     }
     const values = Object.fromEntries(columns.map((name, i) => [name, fields[i]]));

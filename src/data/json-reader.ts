@@ -18,7 +18,7 @@ export async function* readJsonRows(file: SourceFile, start: RowPlace): AsyncGen
       yield { next, row: { file: file.name, row: next.row, values, columns: Object.keys(values) } };
     } catch (thrown) {
       if (!(thrown instanceof UserError)) throw thrown;
-      yield { next, problem: thrown, rows: 1 };
+      yield { next, problem: thrown, firstRow: next.row, rows: 1 };
     }
   }
 }

@@ -33,7 +33,8 @@ export async function* readParquetRows(
     } catch (thrown) {
       if (thrown instanceof UserError) throw thrown;
       const problem = `${file.name}: rows ${from + 1} to ${to} cannot be decoded (${messageOf(thrown)})`;
-      yield { next: { row: to, byte: 0 }, problem: new UserError(problem, { cause: thrown }), rows: to - from };
+      const rows = { firstRow: from + 1, rows: to - from };
+      yield { next: { row: to, byte: 0 }, problem: new UserError(problem, { cause: thrown }), ...rows };
       continue;
     }
     for (const [i, row] of values.entries()) {

@@ -1,6 +1,6 @@
 import { UserError } from '../errors.ts';
+import type { BadRows } from './bad-rows.ts';
 import type { ChatMessage, ChatTemplate } from './chat-template.ts';
-import type { BadRows } from './corpus.ts';
 import { idOf, textOf } from './document.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';

@@ -37,8 +37,16 @@ export interface RowPlace {
 
 export const START: RowPlace = { row: 0, byte: 0 };
 
+/** Why there is no row. */
+export interface Problem {
+  problem: UserError;
+  /** Number of the row, or of the first of several that could only be read together. */
+  firstRow: number;
+  rows: number;
+}
+
 /** A row, or why there is none; `next` is the place behind it. */
-export type FoundRow = { next: RowPlace } & ({ row: Row } | { problem: UserError; rows: number });
+export type FoundRow = { next: RowPlace } & ({ row: Row } | Problem);
 
 /** What a document of a .txt is. */
 export type TextDocuments = 'file' | 'line' | 'paragraph';

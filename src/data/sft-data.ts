@@ -1,4 +1,4 @@
-import type { BadRows } from './corpus.ts';
+import type { BadRows } from './bad-rows.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';
 import { SFT_COLUMNS, SftLayout } from './sft-columns.ts';

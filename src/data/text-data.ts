@@ -1,4 +1,4 @@
-import type { BadRows } from './corpus.ts';
+import type { BadRows } from './bad-rows.ts';
 import { DOCUMENT_COLUMNS, type Document, documentOf, wantedOf } from './document.ts';
 import { fileHash } from './fingerprint.ts';
 import { type DataCursor, DataLoader } from './loader.ts';

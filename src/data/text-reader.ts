@@ -41,7 +41,7 @@ async function* readWhole(file: SourceFile, start: RowPlace, column: string): As
     yield { next, row: { file: file.name, row: 1, values: { [column]: text }, columns: [column] } };
   } catch (thrown) {
     if (!(thrown instanceof UserError)) throw thrown;
-    yield { next, problem: thrown, rows: 1 };
+    yield { next, problem: thrown, firstRow: 1, rows: 1 };
   }
 }
 
@@ -61,7 +61,7 @@ async function* readPieces(
       yield { next, row: { file: file.name, row: number, values: { [column]: text }, columns: [column] } };
     } catch (thrown) {
       if (!(thrown instanceof UserError)) throw thrown;
-      yield { next, problem: thrown, rows: 1 };
+      yield { next, problem: thrown, firstRow: number, rows: 1 };
     }
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.ts';
-import { type BadRows, Corpus, type CorpusOptions, type Item, type OpenedBefore } from './corpus.ts';
+import { BadRows } from './bad-rows.ts';
+import { Corpus, type CorpusOptions, type Item, type OpenedBefore } from './corpus.ts';
 import { STDIN } from './data-files.ts';
 import { IdSet } from './id-set.ts';
 
@@ -50,7 +51,5 @@ export function dataHashOf(
 }
 
 /** The bad rows of all corpora together. */
-export function badRowsOf(corpora: readonly WeightedCorpus<Item>[]): BadRows {
-  const count = corpora.reduce((sum, { corpus }) => sum + corpus.badRows.count, 0);
-  return { count, first: corpora.flatMap(({ corpus }) => corpus.badRows.first) };
-}
+export const badRowsOf = (corpora: readonly WeightedCorpus<Item>[]): BadRows =>
+  BadRows.of(corpora.map(({ corpus }) => corpus.badRows));

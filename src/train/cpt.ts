@@ -14,7 +14,7 @@ import {
 } from '../data/index.ts';
 import { UserError } from '../errors.ts';
 import { cptDocument } from '../optim/index.ts';
-import { countsOf, dataMetrics } from './data-metrics.ts';
+import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 import { type Supervised, supervisedObjective } from './supervised.ts';
 
@@ -34,7 +34,8 @@ export const openCpt: OpenObjective = async (config, model) => {
   const makeRows = await rows(data, config, tokenizer);
   return {
     dataHash: data.hash,
-    data: () => countsOf(data),
+    data,
+    heldOut: heldOutData,
     stepsPerEpoch: () => stepsPerEpoch(data, config, tokenizer),
     makeObjective: (context) =>
       supervisedObjective(context, {

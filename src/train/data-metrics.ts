@@ -2,7 +2,7 @@ import type { BadRows } from '../data/index.ts';
 import type { DataCounts } from './objective.ts';
 
 /** What data tells of itself. */
-interface CountedData {
+export interface CountedData {
   size: number;
   badRows: BadRows;
   drawn: { skipped: number; truncated: number };

@@ -10,7 +10,7 @@ import { answerReward, loadRewardModule } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
-import { countsOf, dataMetrics } from './data-metrics.ts';
+import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 
 /** Sets how many prompts a step takes. */
@@ -31,8 +31,8 @@ export const openGrpo: OpenObjective = async (config, model) => {
     maxTokens: thoughts.maxContextTokens,
   };
   const data = await PromptData.open(config.data, options, config);
-  const samples =
-    config.evalData && (await (await PromptData.open(config.evalData, options, heldOutSettings(config))).all());
+  const heldOutData = config.evalData && (await PromptData.open(config.evalData, options, heldOutSettings(config)));
+  const samples = await heldOutData?.all();
   await data.preview().nextBatch(config.documentsPerStep, PROMPTS_FLAG);
 
   const answers = new WeakMap<RolloutDocument, string>();
@@ -49,7 +49,8 @@ export const openGrpo: OpenObjective = async (config, model) => {
   return {
     dataHash: data.hash,
     ...(custom !== undefined && { rewardHash: custom.hash }),
-    data: () => countsOf(data),
+    data,
+    heldOut: heldOutData,
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective(context) {

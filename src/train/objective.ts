@@ -7,6 +7,7 @@ import type { RunHooks } from '../progress.ts';
 import type { RunFolder } from '../run-folder.ts';
 import type { SessionOptions } from '../runtime/index.ts';
 import type { TreeDocument } from '../tree-batch.ts';
+import type { CountedData } from './data-metrics.ts';
 import type { StageTimes } from './metrics.ts';
 import type { PolicySampler } from './sampling.ts';
 
@@ -69,7 +70,8 @@ export interface OpenedObjective {
   dataHash: string;
   /** Of the reward module, where there is one. */
   rewardHash?: string;
-  data?: () => DataCounts;
+  data: CountedData;
+  heldOut: CountedData | undefined;
   /** Steps of one time through the data; it may have to read it once. */
   stepsPerEpoch: () => Promise<number>;
   makeObjective: (context: TrainContext) => Objective;

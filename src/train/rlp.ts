@@ -14,7 +14,7 @@ import {
 } from '../reward/index.ts';
 import { type PayOptions, payThoughts, thoughtMetrics, toRecords } from '../thinking.ts';
 import { ThoughtData } from '../thought-data.ts';
-import { countsOf, dataMetrics } from './data-metrics.ts';
+import { dataMetrics } from './data-metrics.ts';
 import type { Objective, OpenObjective, StepInput, StepLoss, TrainContext } from './objective.ts';
 import { countTokens, rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { bestThoughtLoss, thoughtLoss, withForwardPasses } from './thought-documents.ts';
@@ -37,13 +37,15 @@ export const openRlp: OpenObjective = async (config, model) => {
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const thoughts = await ThoughtData.open(model, config);
   const data = await thoughts.documents(config.data);
-  const heldOut = config.evalData && (await thoughts.heldOut(config.evalData));
+  const heldOutData = config.evalData && (await thoughts.heldOut(config.evalData));
+  const heldOut = await heldOutData?.all();
   // What is wrong with the data as a whole shows at the first step; find it before the work starts.
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
   return {
     dataHash: data.hash,
     ...(custom !== undefined && { rewardHash: custom.hash }),
-    data: () => countsOf(data),
+    data,
+    heldOut: heldOutData,
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective: (context) => rlpObjective(context, thoughts, data, heldOut, custom),

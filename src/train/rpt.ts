@@ -8,7 +8,7 @@ import { loadRewardModule, positionScores, prefixMatchReward, statedText } from 
 import type { RolloutDocument } from '../rollout/index.ts';
 import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
-import { countsOf, dataMetrics } from './data-metrics.ts';
+import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 
 /** Sets how many documents a step takes. */
@@ -32,7 +32,8 @@ export const openRpt: OpenObjective = async (config, model) => {
   const proxy = config.proxyModel === undefined ? undefined : await openModel(config.proxyModel);
   if (proxy !== undefined) await checkSameTokenizer(model, proxy);
   const data = await thoughts.documents(config.data);
-  const samples = config.evalData && (await thoughts.heldOut(config.evalData));
+  const heldOutData = config.evalData && (await thoughts.heldOut(config.evalData));
+  const samples = await heldOutData?.all();
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
 
   const tooCertain = (where: string, count: number) =>
@@ -41,7 +42,8 @@ export const openRpt: OpenObjective = async (config, model) => {
   return {
     dataHash: data.hash,
     ...(custom !== undefined && { rewardHash: custom.hash }),
-    data: () => countsOf(data),
+    data,
+    heldOut: heldOutData,
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective(context) {

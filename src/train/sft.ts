@@ -12,7 +12,7 @@ import {
 import type { OpenModel } from '../model-directory.ts';
 import { sftDocuments } from '../optim/index.ts';
 import { promptText } from '../prompt.ts';
-import { countsOf, dataMetrics } from './data-metrics.ts';
+import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 import { supervisedObjective } from './supervised.ts';
 
@@ -26,12 +26,13 @@ const EXAMPLES_FLAG = '--documents-per-step';
 export const openSft: OpenObjective = async (config, model) => {
   const options = await sftOptions(config, model);
   const data = await SftData.open(config.data, options, config);
-  const heldOut =
-    config.evalData && (await (await SftData.open(config.evalData, options, heldOutSettings(config))).all());
+  const heldOutData = config.evalData && (await SftData.open(config.evalData, options, heldOutSettings(config)));
+  const heldOut = await heldOutData?.all();
   await data.loader().nextBatch(config.documentsPerStep, EXAMPLES_FLAG);
   return {
     dataHash: data.hash,
-    data: () => countsOf(data),
+    data,
+    heldOut: heldOutData,
     // What is left of an epoch when it is less than a step is passed over.
     stepsPerEpoch: async () => Math.floor(data.size / config.documentsPerStep),
     makeObjective: (context) => {

@@ -1,5 +1,6 @@
+import { writeBadRows } from '../bad-rows-file.ts';
 import type { TrainConfig } from '../config.ts';
-import { badRowsNotice } from '../data/index.ts';
+import { BadRows, badRowsNotice } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
@@ -7,6 +8,7 @@ import { hostTensors, learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
 import { truncates } from '../rollout/index.ts';
 import {
+  badRowsPath,
   checkIdle,
   checkNewRun,
   isEvaluation,
@@ -19,6 +21,7 @@ import { sessionOptionsOf } from '../session-options.ts';
 import { buildTreeBatch, tokensOf } from '../tree-batch.ts';
 import { loadTrainingCheckpoint, saveTrainingCheckpoint } from './checkpoint.ts';
 import { openCpt } from './cpt.ts';
+import { countsOf } from './data-metrics.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { openGrpo } from './grpo.ts';
 import { availableMemory, checkMemory, describeNeeds, proxyShape } from './memory-plan.ts';
@@ -89,7 +92,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   });
   const proxy = await proxyShape(config);
   checkMemory(model.config, config, availableMemory(), proxy);
-  const { dataHash, rewardHash, data, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
+  const { dataHash, rewardHash, data, heldOut, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
     config,
     model,
   );
@@ -98,8 +101,8 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     throw new UserError(`--warmup-steps ${config.warmupSteps}: the run has ${steps} steps (--epochs ${config.epochs})`);
   }
   if (config.resume) await checkSteps(config.run, steps);
-  const { badRows } = data?.() ?? {};
-  const notice = badRows && badRowsNotice(badRows);
+  const badRows = BadRows.of([data, heldOut].flatMap((opened) => opened?.badRows ?? []));
+  const notice = badRowsNotice(badRows, badRowsPath(config.run));
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
@@ -112,6 +115,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
   hooks.onNotice?.(describeNeeds(model.config, config, proxy));
   await using _folder = folder;
+  await writeBadRows(badRowsPath(config.run), badRows);
   await rotate(); // an earlier process may have been killed between a save and this
   let saved = done;
   const before = await readMetrics(config.run);
@@ -154,7 +158,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   return {
     run: config.run,
     steps: saved,
-    ...data?.(),
+    ...countsOf(data),
     checkpoint: folder.checkpointPath(saved),
     last,
     ...(evaluations.length > 0 && { before: evaluations[0], after: evaluations.at(-1) }),

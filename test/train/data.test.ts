@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
 import { type TrainConfig, trainSchema } from '../../src/config.ts';
 import { RunError } from '../../src/errors.ts';
-import { readMetrics } from '../../src/run-folder.ts';
+import { isEvaluation, readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
 import { contentOf, type Workplace, workplace } from '../bad-input/refused.ts';
 import { runCli } from '../cli/run-cli.ts';
@@ -21,6 +21,7 @@ beforeAll(async () => {
   ] as const) {
     writeFileSync(folder.in(`${name}.jsonl`), Array.from({ length: count }, (_, i) => row(from + i)).join(''));
   }
+  writeFileSync(folder.in('held.jsonl'), `${row(5)}{"text":3}\n`);
   writeFileSync(folder.in('bad.jsonl'), `${row(1)}{"text":\n${row(2)}{"content":"x"}\n${row(3)}`);
 });
 afterAll(() => folder[Symbol.dispose]());
@@ -29,6 +30,11 @@ afterEach(() => {
 });
 
 const run = () => folder.in('run');
+const jsonLines = (path: string): Record<string, unknown>[] =>
+  readFileSync(path, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
 
 function configOf(more: Partial<TrainConfig>): TrainConfig {
   return trainSchema.parse({
@@ -70,6 +76,7 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
     const config = configOf({
       objective,
       data: [folder.in('bad.jsonl')],
+      evalData: [folder.in('held.jsonl')],
       onBadRows: 'skip',
       steps: 1,
       ...(objective === 'cpt' && { batchTokens: 32 }),
@@ -81,9 +88,22 @@ describe.each(['rlp', 'cpt'] as const)('%s', (objective) => {
     ];
     expect(summary).toMatchObject({ documents: 3, badRows: { count: 2, first } });
     expect(notices.filter((notice) => notice.startsWith('warning:'))).toEqual([
-      expect.stringMatching(/^warning: 2 rows are bad and left out: .*bad\.jsonl:2: .*; .*bad\.jsonl:4/),
+      expect.stringMatching(
+        /^warning: 3 rows are bad and left out \(listed in .*run.bad-rows\.jsonl\): .*bad\.jsonl:2: .*; .*bad\.jsonl:4: .*; .*held\.jsonl:2/,
+      ),
     ]);
-    expect((await readMetrics(run())).at(-1)).toMatchObject({ 'data/bad_rows': 2 });
+    const steps = (await readMetrics(run())).filter((figures) => !isEvaluation(figures));
+    expect(steps.at(-1)).toMatchObject({ 'data/bad_rows': 2 });
+    expect(jsonLines(join(run(), 'bad-rows.jsonl'))).toEqual([
+      {
+        file: folder.in('bad.jsonl'),
+        row: 2,
+        rows: 1,
+        reason: expect.stringMatching(/^not a JSON object on one line/),
+      },
+      { file: folder.in('bad.jsonl'), row: 4, rows: 1, reason: expect.stringMatching(/^expected a column "text"/) },
+      { file: folder.in('held.jsonl'), row: 2, rows: 1, reason: '"text" must be a string, found a number' },
+    ]);
   });
 
   it('does not resume with data that has changed, however little', async () => {
@@ -134,7 +154,10 @@ describe('rollout', () => {
     );
     expect(code).toBe(0);
     expect(JSON.parse(out)).toMatchObject({ documents: 3, badRows: { count: 2 } });
-    expect(err).toMatch(/warning: 2 rows are bad and left out: .*bad\.jsonl:2: not a JSON object/);
+    expect(err).toMatch(
+      /warning: 2 rows are bad and left out \(listed in .*b\.arrow\.bad-rows\.jsonl\): .*bad\.jsonl:2: not a JSON object/,
+    );
+    expect(jsonLines(folder.in('b.arrow.bad-rows.jsonl')).map(({ row }) => row)).toEqual([2, 4]);
     expect(await documentsOf('b.arrow')).toEqual(['1', '2', '3']);
   });
 
