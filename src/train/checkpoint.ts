@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join, relative, sep } from 'node:path';
+import { join, relative, resolve, sep } from 'node:path';
 import type { DType } from '../dtypes.ts';
 import { internal, messageOf } from '../errors.ts';
 import {
@@ -80,7 +80,7 @@ export async function saveTrainingCheckpoint({
       const merged = lora === undefined ? weights : mergeAdapters(weights, lora);
       await fillCheckpointDirectory(folder, { source, weights: merged, dtype });
       await writeArtifacts(await openCheckpoint(folder), folder);
-      if (lora !== undefined) await writeAdapter(join(folder, ADAPTER), source, lora, tensors.weights);
+      if (lora !== undefined) await writeAdapter(join(folder, ADAPTER), resolve(source), lora, tensors.weights);
       await mkdir(join(folder, FOLDER));
       for (const kind of STATE_KINDS.filter((kind) => tensors[kind].size > 0)) {
         const file = join(folder, FOLDER, fileOf(kind));
