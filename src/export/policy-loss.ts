@@ -56,7 +56,14 @@ function klEstimate(b: GraphBuilder, logRatio: Value): Value {
   return b.sub(b.sub(b.exp(d), 1), d);
 }
 
-/** min(rho A, clip(rho) A), [N]. Inside the clip range both are equal and min's gradient goes to its first operand. */
+/**
+ * min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), [N]. Inside the clip range both are equal and min's gradient goes to its
+ * first operand.
+ *
+ * One epsilon on both sides is PPO (arXiv 1707.06347, eq. 7); clip_high > clip_low is DAPO's clip-higher (arXiv 2503.14476,
+ * eq. 10), which leaves unlikely tokens more room to rise. Degenerate: with one update a batch rho is 1 and nothing is clipped;
+ * clip_low = 1 never clips a token that is pushed down; A = 0 gives no gradient whatever rho is.
+ */
 function clippedSurrogate(b: GraphBuilder, ratio: Value, advantage: Value): Value {
   const low = b.sub(1, b.input('clip_low', 'float32', []));
   const high = b.add(1, b.input('clip_high', 'float32', []));

@@ -1,10 +1,15 @@
 import type { LossRow } from '../tree-batch.ts';
 
 /**
- * Next-token loss on a trunk: tokens first .. last are targets, each predicted by the token before it. Under RLP only thought
- * tokens get gradient and nothing holds the predictor that they share in place; a small weight here does (an extension).
+ * Next-token loss on a trunk: tokens first .. last are targets, each predicted by the token before it,
  *
- * Degenerate: the first token of a sequence is no target.
+ *     weight * sum_t -log p_theta(x_t | x_<t)
+ *
+ * Under RLP only thought tokens get gradient and nothing holds the predictor that they share in place; a small weight here does.
+ * The extension is ours; mixing the pretraining loss into RL is that of InstructGPT (PPO-ptx: Ouyang et al., arXiv 2203.02155,
+ * eq. 2).
+ *
+ * Degenerate: the first token of a sequence is no target; first > last makes no rows.
  * @param weight of each target, say coefficient / targets in the step
  */
 export function nextTokenRows(tokens: ArrayLike<number>, first: number, last: number, weight: number): LossRow[] {

@@ -42,6 +42,7 @@ export { prefixMatchReward, statedText } from './prefix-match.ts';
 export type { RewardSign } from './reward-sign.ts';
 export { standardDeviation, ZERO_STD } from './spread.ts';
 export { type UnclosedThoughts, unclosedRule } from './unclosed.ts';
+export { givesGradient, type ZeroVariance } from './zero-variance.ts';
 
 /** What the reward needs to know of a thought. */
 export interface ScoredThought {

@@ -1,6 +1,13 @@
 import { internal } from '../errors.ts';
 
-/** How the h target tokens of a horizon become one number. The paper has h = 1, where the two agree. */
+/**
+ * How the h target tokens of a horizon become one number.
+ * - sum: log p(x_t .. x_t+h-1 | ...), the log-probability of the whole continuation
+ * - mean: the same by h, the negative cross-entropy a token, whose scale does not grow with h
+ *
+ * RLP (arXiv 2510.01265) has h = 1, where the two agree; longer horizons are an extension of ours; that the
+ * log-probability of a whole answer pays a thought is in JEPO (Tang et al., arXiv 2503.19618).
+ */
 export type HorizonReduction = 'sum' | 'mean';
 
 /** S = log-prob of the target tokens, summed over the horizon or per token; nats, in float64. */

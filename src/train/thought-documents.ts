@@ -14,7 +14,7 @@ import {
   withImportanceWeights,
   withKl,
 } from '../optim/index.ts';
-import { ZERO_STD } from '../reward/index.ts';
+import { givesGradient, type ZeroVariance } from '../reward/index.ts';
 import type { Answer, RolloutDocument } from '../rollout/index.ts';
 import type { PaidGroup } from '../thinking.ts';
 import type { TreeDocument } from '../tree-batch.ts';
@@ -23,7 +23,7 @@ import type { TrainContext } from './objective.ts';
 
 /** Which thoughts make the loss, and how they are weighted. */
 export interface ThoughtLossOptions {
-  zeroVariance: 'keep' | 'drop';
+  zeroVariance: ZeroVariance;
   lengthNormalization: LengthNormalization;
   /** Most tokens sampled a thought, with its answer where there is one. */
   maxThoughtTokens: number;
@@ -59,7 +59,7 @@ export function thoughtLoss(
   for (const { document, thoughts, advantages, excluded } of groups) {
     const kept = byDocument.get(document) ?? [];
     byDocument.set(document, kept);
-    if (options.zeroVariance === 'drop' && advantages.every((advantage) => Math.abs(advantage) < ZERO_STD)) continue;
+    if (options.zeroVariance === 'drop' && !givesGradient(advantages)) continue;
     thoughts.forEach((thought, g) => {
       if (!excluded[g]) kept.push({ ...thought, advantage: advantages[g] });
     });
