@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { MICRO_BATCH_TOKENS, packMicroBatches } from '../../src/micro-batches.ts';
 import { openModel } from '../../src/model-directory.ts';
 import { cptDocument, TrainingSession } from '../../src/optim/index.ts';
 import { buildTreeBatch } from '../../src/tree-batch.ts';
@@ -18,7 +19,7 @@ import { MODEL_29M } from './shapes.ts';
  *     npx tsx scripts/bench/train-pytorch.ts --python PYTHON_WITH_TORCH_AND_TRANSFORMERS
  *         [--documents 4] [--length 256] [--rounds 5] [--threads 2] [--compile] [--ema]
  *
- * The step is that of CPT; with --ema both keep a moving average of the weights and its distance from them, as RLP does.
+ * Ours goes in micro-batches as `train` takes them, PyTorch's as a whole. The step is that of CPT; with --ema both keep a moving average of the weights and its distance from them, as RLP does.
  */
 const { values: args } = parseArgs({
   options: {
@@ -71,12 +72,14 @@ async function openOurs(checkpoint: string) {
   });
   const targets = documents * (length - 1);
   const text = (d: number) => Array.from({ length }, (_, t) => (t * 131 + d * 17) % MODEL_29M.vocabSize);
-  const batch = buildTreeBatch(Array.from({ length: documents }, (_, d) => cptDocument(text(d), targets)));
+  const blocks = Array.from({ length: documents }, (_, d) => cptDocument(text(d), targets));
+  const batches = packMicroBatches(blocks, MICRO_BATCH_TOKENS).map(buildTreeBatch);
   return {
     async step(): Promise<Step> {
       const start = performance.now();
       session.lazyResetGrad();
-      const { loss } = await session.runTrainStep(batch);
+      let loss = 0;
+      for (const batch of batches) loss += (await session.runTrainStep(batch)).loss;
       const middle = performance.now();
       await session.runOptimizerStep(SETTINGS);
       return { loss, step: middle - start, optimizer: performance.now() - middle };
