@@ -34,7 +34,8 @@ export async function readQuestions(
       return { id: question.place, source: { file: row.file, row: row.row }, question };
     },
   });
-  const { badRows } = corpus;
+  const { badRows, notices } = corpus;
+  for (const notice of notices) onNotice?.(notice);
   const notice = badRowsNotice(badRows);
   if (notice !== undefined) onNotice?.(notice);
   const questions: Question[] = [];

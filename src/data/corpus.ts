@@ -51,6 +51,8 @@ export class Corpus<T extends Item> {
   /** Rows to use. */
   readonly size: number;
   readonly badRows: BadRows;
+  /** What to tell the user of the files. */
+  readonly notices: readonly string[];
   /** SHA-256 of the rows to use and of where they lie in their files, and of the names of `unnamed`. */
   readonly hash: string;
   /** The same, whatever the files are called. */
@@ -61,12 +63,19 @@ export class Corpus<T extends Item> {
   private constructor(
     files: readonly CheckedFile[],
     options: CorpusOptions<T>,
-    { size, badRows, textHash, unnamed }: Pick<Corpus<T>, 'size' | 'badRows' | 'textHash' | 'unnamed'>,
+    {
+      size,
+      badRows,
+      notices,
+      textHash,
+      unnamed,
+    }: Pick<Corpus<T>, 'size' | 'badRows' | 'notices' | 'textHash' | 'unnamed'>,
   ) {
     this.#files = files;
     this.#options = options;
     this.size = size;
     this.badRows = badRows;
+    this.notices = notices;
     this.textHash = textHash;
     this.unnamed = unnamed;
     this.hash = createHash('sha256')
@@ -91,12 +100,15 @@ export class Corpus<T extends Item> {
     const { limit = Infinity } = options;
     const checked: CheckedFile[] = [];
     const unnamed: string[] = [];
+    const notices: string[] = [];
     let size = 0;
     for (const [i, dataFile] of files.entries()) {
       if (size >= limit) break;
       const file = { ...dataFile, end: Infinity };
       checked.push(file);
       before.files.push(file);
+      const notice = await file.notice?.(file.file, options.columns);
+      if (notice !== undefined) notices.push(notice);
       let empty = true;
       for await (const found of itemsOf(file, START, options)) {
         empty = false;
@@ -122,7 +134,7 @@ export class Corpus<T extends Item> {
       const why = `all ${badRows.count} rows are bad, the first: ${badRows.first[0]}`;
       throw new UserError(`data ${patterns.join(', ')}: no rows to use: ${why}`);
     }
-    return new Corpus(checked, options, { size, badRows, textHash: hash.digest('hex'), unnamed });
+    return new Corpus(checked, options, { size, badRows, notices, textHash: hash.digest('hex'), unnamed });
   }
 
   get files(): number {

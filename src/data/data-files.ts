@@ -9,8 +9,8 @@ import { readArrowFileRows } from './arrow-reader.ts';
 import { readCsvRows } from './csv-reader.ts';
 import { readJsonRows } from './json-reader.ts';
 import { readJsonlRows } from './jsonl-reader.ts';
-import { readParquetRows } from './parquet-reader.ts';
-import type { RowReader } from './row.ts';
+import { parquetNotice, readParquetRows } from './parquet-reader.ts';
+import type { RowReader, WantedColumns } from './row.ts';
 import { SourceFile } from './source-file.ts';
 import { readTextRows } from './text-reader.ts';
 
@@ -27,6 +27,7 @@ const READERS: Readonly<Record<string, RowReader>> = {
   '.arrow': readArrowFileRows,
   '.feather': readArrowFileRows,
 };
+const NOTICES: Readonly<Record<string, DataFile['notice']>> = { '.parquet': parquetNotice };
 /** Formats that are read from the start to the end, and so may be compressed. */
 const GZIPPED: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
 
@@ -34,13 +35,21 @@ const GZIPPED: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
 export interface DataFile {
   file: SourceFile;
   read: RowReader;
+  /**
+   * What to tell the user of a file before it is read.
+   * @throws UserError if it cannot be read in the memory that there is
+   */
+  notice?: (file: SourceFile, wanted: WantedColumns) => Promise<string | undefined>;
 }
 
-function readerOf(path: string): RowReader {
+function readerOf(path: string): Omit<DataFile, 'file'> {
   const name = path.toLowerCase();
   const gzipped = name.endsWith('.gz');
   const extension = extname(gzipped ? name.slice(0, -'.gz'.length) : name);
-  if (Object.hasOwn(READERS, extension) && (!gzipped || GZIPPED.includes(extension))) return READERS[extension];
+  if (Object.hasOwn(READERS, extension) && (!gzipped || GZIPPED.includes(extension))) {
+    const notice = NOTICES[extension];
+    return { read: READERS[extension], ...(notice && { notice }) };
+  }
   const found = extension === '' ? 'a name without an extension' : `"${extension}${gzipped ? '.gz' : ''}"`;
   const known = Object.keys(READERS).concat(GZIPPED.map((format) => `${format}.gz`));
   throw new UserError(
@@ -63,7 +72,7 @@ export async function openDataFiles(
     for (const path of pattern === STDIN ? [STDIN] : await matchesOf(pattern)) {
       if (seen.has(path)) throw new UserError(`data ${path}: given twice, also as ${pattern}; name each file once`);
       seen.add(path);
-      files.push(path === STDIN ? await spool(stdin) : { file: new SourceFile(path), read: readerOf(path) });
+      files.push(path === STDIN ? await spool(stdin) : { file: new SourceFile(path), ...readerOf(path) });
     }
   }
   return files;

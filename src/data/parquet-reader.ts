@@ -7,6 +7,7 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../errors.ts';
+import { memoryNotice } from './parquet-size.ts';
 import { type FoundRow, InvalidUtf8, type RowPlace, type WantedColumns } from './row.ts';
 import type { SourceFile } from './source-file.ts';
 import { firstInvalidByte } from './utf8.ts';
@@ -15,8 +16,8 @@ import { firstInvalidByte } from './utf8.ts';
 const PART_BYTES = 64 << 20;
 
 /**
- * A `.parquet` file, whose columns are those of its schema. Memory holds the wanted columns of one row group as they are
- * compressed in the file, and of what is decoded from them 64 MiB.
+ * A `.parquet` file, whose columns are those of its schema. Memory holds what is decoded of 64 MiB; and compressed as in the file
+ * the pages of that, or, where the file has no page index, the wanted columns of one row group.
  */
 export async function* readParquetRows(
   file: SourceFile,
@@ -24,7 +25,7 @@ export async function* readParquetRows(
   wanted: WantedColumns,
 ): AsyncGenerator<FoundRow> {
   const { buffer, metadata } = await openParquet(file);
-  const columns = parquetSchema(metadata).children.map(({ element }) => element.name);
+  const columns = columnsOf(metadata);
   const read = wanted.all.filter((name) => columns.includes(name));
   for (const [from, to] of partsOf(metadata, read, start.row)) {
     let values: Record<string, unknown>[];
@@ -43,6 +44,23 @@ export async function* readParquetRows(
     }
   }
 }
+
+/**
+ * What to tell the user about the memory that a file takes.
+ * @throws UserError if that is more than can be
+ */
+export async function parquetNotice(file: SourceFile, wanted: WantedColumns): Promise<string | undefined> {
+  const { metadata } = await openParquet(file);
+  const columns = columnsOf(metadata);
+  return memoryNotice(
+    file.name,
+    metadata,
+    wanted.all.filter((name) => columns.includes(name)),
+  );
+}
+
+const columnsOf = (metadata: FileMetaData): string[] =>
+  parquetSchema(metadata).children.map(({ element }) => element.name);
 
 async function openParquet(file: SourceFile): Promise<{ buffer: AsyncBuffer; metadata: FileMetaData }> {
   const byteLength = await file.size();
@@ -96,7 +114,8 @@ async function readPart(
 ): Promise<Record<string, unknown>[]> {
   if (columns.length === 0) return Array.from({ length: rowEnd - rowStart }, () => ({}));
   const parsers = { stringFromBytes };
-  const rows = await parquetReadObjects({ file, metadata, columns, rowStart, rowEnd, compressors, parsers });
+  const options = { file, metadata, columns, rowStart, rowEnd, compressors, parsers, useOffsetIndex: true };
+  const rows = await parquetReadObjects(options);
   return rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, plain(value)])));
 }
 

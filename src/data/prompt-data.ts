@@ -113,6 +113,8 @@ export class PromptData {
   /** SHA-256 of the tokenizer's file. */
   readonly tokenizerHash: string;
   readonly badRows: BadRows;
+  /** What to tell the user of the files. */
+  readonly notices: readonly string[];
 
   private constructor(
     corpora: readonly WeightedCorpus<PromptRow>[],
@@ -127,6 +129,7 @@ export class PromptData {
     this.tokenizerHash = tokenizerHash;
     this.hash = dataHashOf(corpora, [tokenizerHash, options.chatTemplate?.source ?? '']);
     this.badRows = badRowsOf(corpora);
+    this.notices = corpora.flatMap(({ corpus }) => corpus.notices);
   }
 
   /**

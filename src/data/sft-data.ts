@@ -40,6 +40,8 @@ export class SftData {
   /** SHA-256 of the examples, their weights and the tokenizer. */
   readonly hash: string;
   readonly badRows: BadRows;
+  /** What to tell the user of the files. */
+  readonly notices: readonly string[];
   /** Examples with something to train on. */
   readonly size: number;
 
@@ -55,6 +57,7 @@ export class SftData {
     this.#counts = counts;
     this.hash = hash;
     this.badRows = badRowsOf(corpora);
+    this.notices = corpora.flatMap(({ corpus }) => corpus.notices);
     this.size = size;
   }
 

@@ -57,6 +57,8 @@ export class TextData {
   /** SHA-256 of the tokenizer's file. */
   readonly tokenizerHash: string;
   readonly badRows: BadRows;
+  /** What to tell the user of the files. */
+  readonly notices: readonly string[];
 
   private constructor(
     corpora: readonly WeightedCorpus<Document>[],
@@ -75,6 +77,7 @@ export class TextData {
     this.textHash = dataHashOf(corpora, [tokenizerHash], 'textHash');
     this.unnamed = corpora.flatMap(({ corpus }) => corpus.unnamed);
     this.badRows = badRowsOf(corpora);
+    this.notices = corpora.flatMap(({ corpus }) => corpus.notices);
   }
 
   /**

@@ -5,6 +5,8 @@ import type { DataCounts } from './objective.ts';
 export interface CountedData {
   size: number;
   badRows: BadRows;
+  /** What to tell the user of the files. */
+  notices: readonly string[];
   drawn: { skipped: number; truncated: number };
 }
 

@@ -102,6 +102,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   }
   if (config.resume) await checkSteps(config.run, steps);
   const badRows = BadRows.of([data, heldOut].flatMap((opened) => opened?.badRows ?? []));
+  for (const notice of [data, heldOut].flatMap((opened) => opened?.notices ?? [])) hooks.onNotice?.(notice);
   const notice = badRowsNotice(badRows, badRowsPath(config.run));
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();

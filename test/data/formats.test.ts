@@ -1,8 +1,9 @@
 import { appendFileSync, copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { parquetMetadata } from 'hyparquet';
+import { type FileMetaData, parquetMetadata } from 'hyparquet';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { openDataFiles } from '../../src/data/data-files.ts';
 import { readDocuments } from '../../src/data/documents.ts';
+import { largestPiece, memoryNotice } from '../../src/data/parquet-size.ts';
 import { type FoundRow, type RowPlace, START } from '../../src/data/row.ts';
 import { temporaryFolder } from '../export/checkpoint-fixture.ts';
 import { goldenPath } from '../golden/golden.ts';
@@ -15,7 +16,7 @@ const EXPECTED = readFileSync(golden('documents.jsonl'), 'utf8')
   .trimEnd()
   .split('\n')
   .map((line) => JSON.parse(line));
-const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1)/.test(name));
+const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1|pages)/.test(name));
 
 let folder: ReturnType<typeof temporaryFolder>;
 beforeEach(() => {
@@ -61,6 +62,69 @@ async function expectError(path: string, message: string | RegExp): Promise<void
   await expect(documents).rejects.toMatchObject({ name: 'UserError' });
   await expect(documents).rejects.toThrow(message);
 }
+
+describe.each(['pages-1.parquet', 'pages-2.parquet'])('%s: a row group of many pages', (name) => {
+  const expected = Array.from({ length: 600 }, (_, i) => ({ ...EXPECTED[i % 7], id: `row-${i}` }));
+
+  it('gives the rows that pyarrow wrote, from any place on', async () => {
+    const rows = await rowsOf(golden(name));
+    expect(valuesOf(rows)).toEqual(expected);
+    for (let i = 0; i < 600; i += 61) expect(await rowsOf(golden(name), rows[i].next)).toEqual(rows.slice(i + 1));
+  });
+
+  it('is read page by page', async () => {
+    const [{ file, read }] = await openDataFiles([golden(name)]);
+    const reads = vi.spyOn(file, 'read');
+    await collect(read(file, { row: 590, byte: 0 }, { text: 'text', all: ['id', 'positions', 'messages'] }));
+    const lengths = reads.mock.calls.map(([, length]) => length);
+    const metadata = parquetMetadata(readFileSync(golden(name)));
+    const [{ columns }] = metadata.row_groups;
+    const chunks = columns.filter(({ meta_data }) => /id|positions|messages/.test(meta_data?.path_in_schema[0] ?? ''));
+    const whole = chunks.reduce((sum, { meta_data }) => sum + Number(meta_data?.total_compressed_size), 0);
+    const ofMetadata = lengths.indexOf(Math.max(...lengths)); // the end of the file, which is all of this one
+    expect(lengths.toSpliced(ofMetadata, 1).reduce((a, b) => a + b)).toBeLessThan(whole / 2);
+  });
+});
+
+describe('the memory that a Parquet file takes', () => {
+  /** The metadata with chunks of another size, and without their page index. */
+  const sized = (name: string, bytes: number, indexed: boolean): FileMetaData => {
+    const metadata = parquetMetadata(readFileSync(golden(name)));
+    return {
+      ...metadata,
+      row_groups: metadata.row_groups.map((group, i) => ({
+        ...group,
+        columns: group.columns.map(({ offset_index_length, meta_data, ...chunk }) => ({
+          ...chunk,
+          ...(indexed && { offset_index_length }),
+          ...(meta_data && { meta_data: { ...meta_data, total_compressed_size: BigInt(i === 1 ? bytes : 1000) } }),
+        })),
+      })),
+    };
+  };
+
+  it('is that of the largest row group, in the columns that are read', () => {
+    expect(largestPiece(sized('zstd.parquet', 5000, false), ['text', 'id'])).toEqual({ group: 2, bytes: 10_000 });
+    expect(largestPiece(sized('zstd.parquet', 5000, false), ['text'])).toEqual({ group: 2, bytes: 5000 });
+    expect(largestPiece(sized('pages-1.parquet', 0, true), ['text'])).toEqual({ group: 1, bytes: 0 });
+  });
+
+  it('is told where it is much, and refused where it is too much', () => {
+    const told = (mib: number, columns = ['text', 'id']) =>
+      memoryNotice('a.parquet', sized('zstd.parquet', mib * 2 ** 20, false), columns);
+    const advice = /Smaller row groups or a page index take less: pyarrow\.parquet\.write_table\(/;
+    expect(told(128)).toBeUndefined();
+    expect(told(129)).toMatch(
+      /^warning: a\.parquet: row group 2 has 258 MiB of "text", "id" without a page index, which are in memory in one piece/,
+    );
+    expect(told(129)).toMatch(advice);
+    expect(told(2048, ['text'])).toMatch(/has 2048 MiB/);
+    expect(() => told(2049, ['text'])).toThrow(
+      /^a\.parquet: row group 2 has 2049 MiB of "text" without a page index, .*; at most 2048 MiB can be\./,
+    );
+    expect(() => told(2049, ['text'])).toThrow(advice);
+  });
+});
 
 describe('columns', () => {
   it('are named by the caller', async () => {

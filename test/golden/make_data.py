@@ -73,6 +73,20 @@ def main() -> None:
     for codec in ["uncompressed", "lz4", "zstd"]:
         feather.write_feather(plain, str(OUT / f"{codec}.feather"), compression=codec, chunksize=4)
 
+    # One row group of many pages, whose places are told; and lists and structs that reach over pages.
+    many = pa.Table.from_pylist([{**ROWS[i % 7], "id": f"row-{i}"} for i in range(600)], schema=schema())
+    for version in ["1.0", "2.0"]:
+        pq.write_table(
+            many,
+            OUT / f"pages-{version[0]}.parquet",
+            compression="zstd",
+            use_dictionary=["text", "prompt"],
+            data_page_size=1024,
+            write_batch_size=16,
+            write_page_index=True,
+            data_page_version=version,
+        )
+
     # Text that is not UTF-8, which pyarrow does not check.
     column = pa.array([b"good", b"caf\xe9 au lait", b"fine"]).cast(pa.binary())
     broken = pa.Array.from_buffers(pa.string(), len(column), column.buffers())
