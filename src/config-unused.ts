@@ -27,6 +27,12 @@ export const SAMPLING_CONDITIONS: readonly Condition[] = [
   given('device', ['gpuMemoryLimit', 'tf32', 'cudaGraphs']),
 ];
 
+/** Of rollout alone: RPT's filter goes by entropy whatever the strategy. */
+export const ROLLOUT_CONDITIONS: readonly Condition[] = [
+  ...SAMPLING_CONDITIONS,
+  under('positionStrategy', ['entropy'], ['entropyTopK']),
+];
+
 /** Of training, beside those of sampling. */
 export const TRAINING_CONDITIONS: readonly Condition[] = [
   under('baseline', ['ema'], ['emaDecay']),
@@ -56,6 +62,7 @@ export const TRAINING_CONDITIONS: readonly Condition[] = [
 
 /** Of one objective alone, where the setting that decides is its own. */
 export const OBJECTIVE_CONDITIONS: Readonly<Partial<Record<string, readonly Condition[]>>> = {
+  rlp: [under('positionStrategy', ['entropy'], ['entropyTopK'])],
   cpt: [under('packing', ['wrapped'], ['batchTokens']), under('packing', ['none'], ['documentsPerStep'])],
   grpo: [{ by: 'withoutThought', values: 'default', keys: ['maxThoughtTokens', 'unclosed', 'unclosedPenalty'] }],
 };

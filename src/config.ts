@@ -2,6 +2,7 @@ import { z } from 'zod';
 import {
   type Condition,
   OBJECTIVE_CONDITIONS,
+  ROLLOUT_CONDITIONS,
   SAMPLING_CONDITIONS,
   TRAINING_CONDITIONS,
   unusedUnder,
@@ -121,6 +122,12 @@ function isRegExp(pattern: string): boolean {
 /** Divided by less than this, logits may leave the range of float32. */
 const MIN_TEMPERATURE = 0.001;
 
+/** Of one token alone the entropy is 0 everywhere. */
+const entropyTopK = z
+  .int()
+  .min(0)
+  .refine((value) => value !== 1, { error: 'must be 0 (all tokens) or at least 2' });
+
 const thoughtOptions = {
   groupSize: option(z.int().min(2).default(16), THOUGHTS, 'Thoughts per position (G)', {
     hint: 'a thought is paid relative to the others at its position',
@@ -136,6 +143,11 @@ const thoughtOptions = {
     count.default(1),
     THOUGHTS,
     'Tokens from one position to the next under --position-strategy every',
+  ),
+  entropyTopK: option(
+    entropyTopK.default(0),
+    THOUGHTS,
+    'Where positions go by entropy: it is that of this many likeliest next tokens, among themselves; 0 for all',
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
@@ -252,7 +264,7 @@ const rolloutSettings = z.object({
 });
 /** Settings of `rollout`, with its checks across settings. */
 export const rolloutSchema = rolloutSettings.superRefine((options, context) => {
-  for (const [key, message] of unusedUnder(SAMPLING_CONDITIONS, { options, defaults: defaultsOf(rolloutSettings) })) {
+  for (const [key, message] of unusedUnder(ROLLOUT_CONDITIONS, { options, defaults: defaultsOf(rolloutSettings) })) {
     context.addIssue({ code: 'custom', path: [key], message });
   }
 });
@@ -576,13 +588,19 @@ export const trainOptionsSchema = z.object({
   temperature: option(thoughtOptions.temperature.unwrap().optional(), THOUGHTS, 'Sampling temperature', {
     defaultText: '0.7, 0.8 for rpt, 1 for grpo',
   }),
+  entropyTopK: option(
+    entropyTopK.optional(),
+    THOUGHTS,
+    'Where positions go by entropy: it is that of this many likeliest next tokens, among themselves; 0 for all (rlp, rpt)',
+    { defaultText: '16 for rpt, 0 for rlp' },
+  ),
   ...optimizerOptions,
   ...machineOptions,
   ...trainingMachineOptions,
   json,
 });
 
-const RLP_SAMPLING = { groupSize: 16, temperature: 0.7, advantageScale: 'none' } as const;
+const RLP_SAMPLING = { groupSize: 16, temperature: 0.7, advantageScale: 'none', entropyTopK: 0 } as const;
 
 /**
  * Defaults that differ between objectives: the paper's where it has one (CPT: beta2 0.95, weight decay 0.1, the rate from 1e-6
@@ -595,6 +613,7 @@ const OBJECTIVE_DEFAULTS: Record<
   {
     groupSize: number;
     temperature: number;
+    entropyTopK: number;
     advantageScale: z.output<typeof advantageScales>;
     documentsPerStep: number;
     learningRate: number;
@@ -615,12 +634,12 @@ const OBJECTIVE_DEFAULTS: Record<
     ...{ beta2: 0.95, weightDecay: 0, emaDecay: RLP_EMA_DECAY },
   },
   rpt: {
-    ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group' },
+    ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group', entropyTopK: 16 },
     ...{ documentsPerStep: 256, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
     ...{ beta2: 0.999, weightDecay: 0.01, steps: 1000 },
   },
   grpo: {
-    ...{ groupSize: 8, temperature: 1, advantageScale: 'group' },
+    ...{ groupSize: 8, temperature: 1, advantageScale: 'group', entropyTopK: 0 },
     ...{ documentsPerStep: 128, learningRate: 1e-6, finalFraction: 0, schedule: 'cosine' },
     ...{ beta2: 0.999, weightDecay: 0, epochs: 1 },
   },
@@ -649,7 +668,7 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['unclosed', 'unclosedPenalty', 'compareWithin', 'advantageScale', 'zeroVariance']),
   ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'importanceSampling', 'importanceCap']),
   ...usedBy(THINKING, ['clipLow', 'clipHigh', 'reward']),
-  ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride']),
+  ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride', 'entropyTopK']),
   ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'thoughtLoss']),
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
   ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples']),
@@ -760,6 +779,7 @@ export const trainSchema = trainOptionsSchema
       ...options,
       groupSize: options.groupSize ?? defaults.groupSize,
       temperature: options.temperature ?? defaults.temperature,
+      entropyTopK: options.entropyTopK ?? defaults.entropyTopK,
       advantageScale: options.advantageScale ?? defaults.advantageScale,
       learningRate,
       documentsPerStep: options.documentsPerStep ?? defaults.documentsPerStep,

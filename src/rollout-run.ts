@@ -53,10 +53,11 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const options = sessionOptionsOf(config, hooks);
   const before = transfers();
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
-  const model = await openModel(config.model, { dtype: config.dtype, truncation: truncates(config) });
+  const { dtype, entropyTopK } = config;
+  const model = await openModel(config.model, { dtype, entropyTopK, truncation: truncates(config) });
   const data = await ThoughtData.open(model, config);
   const baselineModel =
-    config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype: config.dtype });
+    config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype, entropyTopK });
   if (baselineModel !== undefined) await checkSameTokenizer(model, baselineModel);
   const source = await data.documents(config.data);
   for (const notice of source.notices) hooks.onNotice?.(notice);

@@ -50,6 +50,14 @@ const thoughtsIn = (rows: readonly RolloutRecord[]) =>
   }));
 
 describe('rollouts', () => {
+  it('think where the likeliest tokens, or all, are least certain', async () => {
+    const places = async (name: string, entropyTopK: number) => {
+      await runRollout(configOf(name, { positionStrategy: 'entropy', positions: 1, limit: 8, entropyTopK }));
+      return (await rowsOf(folder.in(name))).map(({ position }) => position);
+    };
+    expect(await places('likeliest.arrow', 2)).not.toEqual(await places('all.arrow', 0));
+  });
+
   it('are a row a thought, in the order of the data, and the summary is about them', async () => {
     const summary = await runRollout(configOf('again.arrow'));
     const rows = await rowsOf(folder.in('again.arrow'));

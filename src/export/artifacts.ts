@@ -47,6 +47,8 @@ export interface GraphOptions {
   weightDecayOn?: WeightDecayOn;
   /** Training graph: products arranged for ONNX Runtime's kernels on the CPU. */
   forCpu?: boolean | undefined;
+  /** Evaluation graph: whose entropy its output `entropy` is, see HeadOptions. */
+  entropyTopK?: number;
   /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
   truncation?: boolean;
 }
@@ -96,6 +98,7 @@ export function buildArtifactGraph(
     dtype = 'float32',
     weightsAsInputs = false,
     truncation = true,
+    entropyTopK = 0,
     ema = true,
     forCpu = false,
     weightDecayOn = 'matrices',
@@ -118,7 +121,11 @@ export function buildArtifactGraph(
       recompute: recompute && name === 'trainingModel',
       ...(lora !== undefined && { lora }),
     },
-    { scaledLoss: isLossScaled(dtype), truncation },
+    {
+      scaledLoss: isLossScaled(dtype),
+      truncation,
+      ...(name === 'evalModel' && { entropyTopK }),
+    },
   );
   if (dtype !== 'float32') autocast(builder.graph, dtype);
   else if (forCpu && name === 'trainingModel') arrangeProducts(builder.graph);

@@ -1,4 +1,5 @@
 import { internal } from '../errors.ts';
+import type { GraphBuilder } from './builder.ts';
 import { type DecoderContext, finalNorm, headWeight, multiply } from './decoder.ts';
 import { gradients } from './gradient.ts';
 import { gatherDistinct } from './gradient-indexing.ts';
@@ -14,6 +15,11 @@ export interface HeadOptions {
   scaledLoss?: boolean;
   /** Rows that go through the LM head at once, at most; by default those whose logits take 256 MiB. */
   headRows?: number;
+  /**
+   * Give the entropy of this many likeliest tokens in place of that of all of them: of softmax over their logits, which is
+   * their probabilities divided by their sum. It lies between 0 and its logarithm. 0, as by default: all.
+   */
+  entropyTopK?: number;
 }
 
 /** The default of HeadOptions.headRows. */
@@ -25,7 +31,7 @@ export interface LossHead {
   loss: Value;
   /** log p(target) in nats, [N]. */
   logProbs: Value;
-  /** Of the prediction, in nats, [N]. */
+  /** Of the prediction, or of its likeliest tokens (HeadOptions.entropyTopK), in nats, [N]. */
   entropy: Value;
   /** exp(log p(target) - old log-prob), [N]. */
   ratio: Value;
@@ -77,6 +83,7 @@ function chunkedHead(
   gradient?: { onto: Value | undefined },
 ) {
   const { builder: b, config, flavor } = context;
+  const topK = Math.min(options.entropyTopK ?? 0, config.vocabSize);
   const limit = options.headRows ?? headChunkRows(config.vocabSize);
   const weight = context.weight(headWeight(config));
   const rows = b.input('loss_rows', 'int64', ['N']);
@@ -111,9 +118,12 @@ function chunkedHead(
     const flat = (x: Value) => b.squeeze(x, [1]);
     // Differences first: logits can be large where log-probs are close to 0.
     const logProb = flat(b.add(b.sub(chosen, most), mostLogProb));
-    // sum(p z) = z_target + sum(e z), as a product of two rows (M, 1, V): without a pass over [M, V] to hold e z.
-    const product = b.squeeze(b.fusedMatMul(b.unsqueeze(e, [1]), b.unsqueeze(logits, [1]), { transB: true }), [2]);
-    const entropy = flat(b.sub(b.sub(most, b.add(chosen, product)), mostLogProb));
+    const wholeEntropy = () => {
+      // sum(p z) = z_target + sum(e z), as a product of two rows (M, 1, V): without a pass over [M, V] to hold e z.
+      const product = b.squeeze(b.fusedMatMul(b.unsqueeze(e, [1]), b.unsqueeze(logits, [1]), { transB: true }), [2]);
+      return flat(b.sub(b.sub(most, b.add(chosen, product)), mostLogProb));
+    };
+    const entropy = topK === 0 ? wholeEntropy() : entropyOfLikeliest(b, logits, topK);
     const given = Object.fromEntries(LOSS_INPUTS.map((name, i) => [name, values[i]])) as Record<LossInput, Value>;
     const { losses, ratio } = rowLosses(b, logProb, given);
     const results = [losses, logProb, entropy, ratio];
@@ -130,4 +140,10 @@ function chunkedHead(
   const [logProbs, entropy, ratio] = perRow.slice(0, 3).map((x) => b.split(x, ['N', 'padding'], 0)[0]);
   const head: LossHead = { loss: b.reduceSum(losses, [0], false), logProbs, entropy, ratio };
   return { head, normed, dNormed: perRow.at(3), dWeight: loop.carried.at(0) };
+}
+
+/** -sum q log q of q = softmax of the `count` largest logits, [M]. */
+function entropyOfLikeliest(b: GraphBuilder, logits: Value, count: number): Value {
+  const logProbs = b.logSoftmax(b.topK(logits, b.int64s([count]), 1, count)); // (M, count)
+  return b.neg(b.reduceSum(b.mul(b.exp(logProbs), logProbs), [1], false));
 }

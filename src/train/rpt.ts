@@ -29,7 +29,8 @@ export const openRpt: OpenObjective = async (config, model) => {
     ...(config.prediction === 'boxed' && { instruct: predictionInstruction }),
   });
   thoughts.bytesOf([0]); // a tokenizer without bytes is refused before the work starts
-  const proxy = config.proxyModel === undefined ? undefined : await openModel(config.proxyModel);
+  const { proxyModel, entropyTopK } = config;
+  const proxy = proxyModel === undefined ? undefined : await openModel(proxyModel, { entropyTopK });
   if (proxy !== undefined) await checkSameTokenizer(model, proxy);
   const data = await thoughts.documents(config.data);
   const heldOutData = config.evalData && (await thoughts.heldOut(config.evalData));

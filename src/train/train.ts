@@ -86,6 +86,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     recompute: config.recompute,
     dtype: config.dtype,
     truncation: truncates(config),
+    entropyTopK: config.proxyModel === undefined ? config.entropyTopK : 0,
     ema: keepsEma(config),
     weightDecayOn: config.weightDecayOn,
     forCpu: sessionOptions.device?.kind === 'cpu',

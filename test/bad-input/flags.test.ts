@@ -73,6 +73,7 @@ const WITHOUT_USE: [call: string, flag: string, value: string, flags: Record<str
       'is for --position-strategy uniform, entropy or surprise only, and this is every',
     ],
     [call, 'position-stride', '3', {}, 'is for --position-strategy every only, and this is uniform'],
+    [call, 'entropy-top-k', '8', {}, 'is for --position-strategy entropy only, and this is uniform'],
     [call, 'positions-column', 'at', {}, 'is for --position-strategy column only, and this is uniform'],
     [call, 'baseline-prompt', 'true', {}, 'has no use with --prompt none'],
     [call, 'tf32', 'true', {}, 'has no use with --device cpu'],

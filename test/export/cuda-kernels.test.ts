@@ -24,6 +24,11 @@ describe.each<ComputeDType>(['float32', 'float16', 'bfloat16'])('graphs in %s', 
     }
   });
 
+  it('so has evalModel with the entropy of the likeliest tokens', () => {
+    const { graph } = buildArtifactGraph('evalModel', TINY_MODEL, locate, { dtype, entropyTopK: 16 });
+    expect(withoutCudaKernel(graph)).toEqual([]);
+  });
+
   it.each(['prefill', 'step', 'trainingModel', 'evalModel', 'optimizerModel'] as const)(
     'so has %s with LoRA',
     (name) => {

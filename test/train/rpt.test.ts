@@ -83,6 +83,24 @@ describe('RPT', () => {
     expect(row['data/documents_kept']).toBe(1);
   });
 
+  it('goes by the likeliest tokens: 2 have an entropy of ln 2 at most, 3 one of ln 3', async () => {
+    const more = { steps: 1, positionStrategy: 'every', checkpointEvery: 0 } as const;
+    expect(configOf().entropyTopK).toBe(16); // the paper's
+    const placesOf = async (settings: Partial<TrainConfig>) => {
+      rmSync(folder.in('run'), { recursive: true, force: true });
+      await train(configOf({ ...more, ...settings }));
+      return (await recordsOf(1)).map(({ documentId, position }) => `${documentId} ${position}`);
+    };
+    const digits = await placesOf({ entropyTopK: 3, entropyThreshold: 0.71 });
+    // Ahead of digits that nothing tells; the equals sign at 6 and the line break at 8 are certain.
+    expect(new Set(digits.map((place) => place.split(' ')[1]))).toEqual(new Set(['1', '2', '3', '4', '5']));
+    expect(await placesOf({ entropyTopK: 3, entropyThreshold: 0.71, proxyModel: TINY })).toEqual(digits);
+    for (const proxyModel of [undefined, TINY]) {
+      const tooHigh = placesOf({ entropyTopK: 2, entropyThreshold: 0.71, proxyModel });
+      await expect(tooHigh).rejects.toThrow('none of 40 documents has a position');
+    }
+  });
+
   it('a proxy of the same weights says the same', async () => {
     const more = { steps: 1, positionStrategy: 'uniform', positions: 2, entropyThreshold: 1 } as const;
     await train(configOf(more));
@@ -139,6 +157,7 @@ describe('RPT refuses', () => {
     expect(await refusal('--position-strategy', 'surprise')).toBe(
       '--position-strategy surprise: is not for rpt: it looks at the token that is to be predicted',
     );
+    expect(await refusal('--entropy-top-k', '1')).toBe('--entropy-top-k 1: must be 0 (all tokens) or at least 2');
     expect(await refusal('--horizon', '2')).toBe('--horizon 2: is for --objective rlp only, and this is rpt');
     expect(await refusal('--without-thought')).toBe(
       '--without-thought true: is for --objective grpo only, and this is rpt',
