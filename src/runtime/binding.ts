@@ -51,13 +51,22 @@ export class Binding implements Disposable {
   input(name: string, value: Value): this {
     this.#handle.assertIdle('change');
     assertFits('input', name, this.#session, value);
+    if (!this.#crosses(value)) this.#bindInput(name, value);
+    this.#inputs.set(name, value);
+    return this;
+  }
+
+  /** For another device ONNX Runtime copies a host tensor when it is bound: that is left to the run. */
+  #crosses(value: Value): boolean {
+    return this.#session.device.kind !== 'cpu' && value.device.kind === 'cpu';
+  }
+
+  #bindInput(name: string, value: Value): void {
     try {
       environment().api.BindInput(this.#handle.pointer, name, value.handle.pointer);
     } catch (error) {
       throw explain(`binding input '${name}'`, error);
     }
-    this.#inputs.set(name, value);
-    return this;
   }
 
   /** Binds an output to a tensor, whose dims must be exactly those the run will produce. */
@@ -205,9 +214,8 @@ export class Binding implements Disposable {
 
   #prepare(): void {
     this.#handle.assertIdle('run');
-    const { api } = environment();
-    const binding = this.#handle.pointer;
-    for (const value of this.#values()) value.handle.pointer; // throws if one was disposed of
+    const binding = this.#handle.pointer; // throws if it was disposed of, as do those of tensors
+    for (const value of this.#values()) value.handle.pointer;
     const missing = this.#session.inputs.filter((input) => !this.#inputs.has(input.name));
     if (missing.length > 0) {
       const list = missing.map((input) => `'${input.name}' ${describe(input.dtype, input.dims)}`).join(', ');
@@ -216,13 +224,12 @@ export class Binding implements Disposable {
     if (this.#outputs.size === 0) throw new UserError('cannot run the model: no output is bound');
     this.#releaseOutputs();
     if (this.#session.device.kind !== 'cpu') {
-      // For another device ONNX Runtime copies a host tensor when it is bound, so what was written since would be missed.
       for (const [name, value] of this.#inputs) {
-        if (value.device.kind !== 'cpu') continue;
+        if (!this.#crosses(value)) continue;
         countTransfer('toDevice', name, byteLength(value));
-        api.BindInput(binding, name, value.handle.pointer);
+        this.#bindInput(name, value);
       }
-      api.SynchronizeBoundInputs(binding);
+      environment().api.SynchronizeBoundInputs(binding);
     }
   }
 }

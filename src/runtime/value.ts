@@ -161,11 +161,12 @@ export class Value implements Disposable {
     setToZeros(this.device, shape.handle.pointer, this.handle.pointer);
   }
 
-  /** This tensor, or a copy on `device` in its place; then it is disposed of. */
+  /** This tensor, or a copy on `device` in its place; then this one is disposed of. */
   movedTo(device: Device): Value {
     if (sameDevice(device, this.device)) return this;
     const copy = Value.empty(this.dtype, this.dims, device);
     copy.copyFrom(this);
+    this.dispose();
     return copy;
   }
 

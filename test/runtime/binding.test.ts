@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { UserError } from '../../src/errors.ts';
 import { environment } from '../../src/runtime/environment.ts';
 import { Session, Value } from '../../src/runtime/index.ts';
@@ -157,4 +157,20 @@ test('a binding to be captured runs as others do where nothing can be captured',
   binding.runSync();
   expect([...c.data]).toEqual([15, 22]);
   environment().api.SessionReleaseCapturedGraph(session.handle.pointer, 1); // a session without graphs has none to free
+});
+
+test('what lies on the host crosses to a device once a run, when the run begins', async () => {
+  using session = await Session.create(addModel(), { device: { kind: 'mock' } });
+  using a = Value.from('float32', [1, 2], [1, 2]);
+  using b = Value.from('float32', [2], [10, 20]).movedTo({ kind: 'mock' });
+  using c = Value.empty('float32', [1, 2]);
+  const bound = vi.spyOn(environment().api, 'BindInput');
+  const names = () => bound.mock.calls.map(([, name]) => name);
+  using binding = session.bind().input('a', a).input('b', b).output('c', c);
+  expect(names()).toEqual(['b']);
+  a.data[0] = 5; // after it was bound, before the run
+  await binding.run();
+  expect(names()).toEqual(['b', 'a']);
+  expect([...c.data]).toEqual([15, 22]);
+  bound.mockRestore();
 });

@@ -142,3 +142,11 @@ test.each([
   using value = Value.empty('float32', [3, 2]);
   expect(() => value.slice(start, count)).toThrow(`internal: a slice of ${count} from ${start}`);
 });
+
+test('what moves to a device is no longer on the host', () => {
+  const value = Value.from('float32', [2], [1, 2]);
+  expect(value.movedTo({ kind: 'cpu' })).toBe(value);
+  using moved = value.movedTo({ kind: 'mock' });
+  expect(value.disposed).toBe(true);
+  expect([...moved.read()]).toEqual([1, 2]);
+});
