@@ -55,6 +55,7 @@ export const TRAINING_CONDITIONS: readonly Condition[] = [
       ...['klCoefficient', 'nextTokenCoefficient', 'importanceSampling', 'importanceCap'],
     ],
   ),
+  given('klCoefficient', ['klReference']),
   under('schedule', ['linear', 'cosine'], ['finalLearningRate']),
   given('loraRank', ['loraAlpha', 'loraTargetModules']),
   given('evalData', ['evalEvery', 'evalLimit', 'evalSamples']),

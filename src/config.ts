@@ -330,7 +330,7 @@ const objectiveOptions = {
   emaDecay: option(
     z.number().min(0).lt(1).optional(),
     OBJECTIVE,
-    'Decay of the moving average of the weights, per step: the baseline (rlp), or kept for use in their place (cpt, sft)',
+    'Decay of the moving average of the weights, per update: the baseline (rlp), or kept for use in their place (cpt, sft)',
     {
       hint: 'for a baseline that stays as it is, --baseline frozen',
       defaultText: `${RLP_EMA_DECAY} for rlp; none is kept for cpt and sft`,
@@ -376,7 +376,14 @@ const objectiveOptions = {
   klCoefficient: option(
     z.number().min(0).default(0),
     OBJECTIVE,
-    'Weight of the KL divergence to the weights of the baseline: the EMA, or the start with --baseline frozen or none',
+    'Weight of the KL divergence of the policy from --kl-reference',
+  ),
+  klReference: option(
+    text.optional(),
+    OBJECTIVE,
+    'What the KL is taken to: ema (the moving average of --baseline ema), start (the weights of the start), or the folder of a ' +
+      'model with the same tokenizer; a model, or start beside an EMA, costs a copy of the weights',
+    { defaultText: 'ema for rlp with --baseline ema, start otherwise' },
   ),
   nextTokenCoefficient: option(
     z.number().min(0).default(0),
@@ -656,6 +663,9 @@ const OBJECTIVE_DEFAULTS: Record<
 };
 const DEFAULT_STEPS = 200;
 
+const defaultReference = ({ objective, baseline }: z.output<typeof trainOptionsSchema>): string =>
+  objective === 'rlp' && baseline === 'ema' ? 'ema' : 'start';
+
 type Objective = z.output<typeof objectiveOptions.objective>;
 type TrainOption = keyof typeof trainOptionsSchema.shape;
 
@@ -666,7 +676,7 @@ const ANSWERING: readonly Objective[] = ['rpt', 'grpo'];
 const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['groupSize', 'maxThoughtTokens', 'temperature', 'topK', 'topP', 'minP']),
   ...usedBy(THINKING, ['unclosed', 'unclosedPenalty', 'compareWithin', 'advantageScale', 'zeroVariance']),
-  ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'importanceSampling', 'importanceCap']),
+  ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'klReference', 'importanceSampling', 'importanceCap']),
   ...usedBy(THINKING, ['clipLow', 'clipHigh', 'reward']),
   ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride', 'entropyTopK']),
   ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'thoughtLoss']),
@@ -745,6 +755,9 @@ export const trainSchema = trainOptionsSchema
     if (thinks && options.topK === 1) {
       refuse('topK', 'must not be 1 for training: without chance the thoughts of a group are all the same');
     }
+    if (options.klReference === 'ema' && !(options.objective === 'rlp' && options.baseline === 'ema')) {
+      refuse('klReference', 'needs --objective rlp with --baseline ema, which keeps a moving average');
+    }
     if (options.baseline === 'none' && options.reward === undefined && /^(positive|clip)$/.test(options.rewardSign)) {
       refuse(
         'rewardSign',
@@ -788,6 +801,7 @@ export const trainSchema = trainOptionsSchema
       beta2: options.beta2 ?? defaults.beta2,
       weightDecay: options.weightDecay ?? defaults.weightDecay,
       emaDecay: options.emaDecay ?? defaults.emaDecay,
+      klReference: options.klCoefficient > 0 ? (options.klReference ?? defaultReference(options)) : undefined,
       epochs,
       /** Undefined: as many as `epochs` make. */
       steps: options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : undefined),

@@ -72,9 +72,9 @@ async function printMemoryPlan(config: TrainConfig, io: Io): Promise<void> {
   const [{ openModel }, plan] = await Promise.all([import('../model-directory.ts'), import('../train/memory-plan.ts')]);
   try {
     const { config: model } = await openModel(config.model);
-    const proxy = await plan.proxyShape(config);
+    const beside = await plan.besideShapes(config);
     const free = `${(plan.availableMemory() / 1e9).toFixed(1)} GB are free`;
-    io.err(`rlp-ort: ${plan.describeNeeds(model, config, proxy)}; ${free}\n`);
+    io.err(`rlp-ort: ${plan.describeNeeds(model, config, beside)}; ${free}\n`);
   } catch (thrown) {
     if (!(thrown instanceof UserError)) throw thrown;
   }

@@ -7,6 +7,7 @@ import { mergedCount, trainableShapes } from '../lora.ts';
 import { scoreTokens } from '../micro-batches.ts';
 import { type ModelConfig, parameterCount } from '../model-config.ts';
 import { openModel } from '../model-directory.ts';
+import { referenceFolder } from './kl-reference.ts';
 import { keepsEma, loraOf } from './objective.ts';
 
 /** Bytes that training will need, by what for. */
@@ -46,6 +47,8 @@ export type MemorySettings = Pick<
   | 'documentsPerBatch'
   | 'baseline'
   | 'klCoefficient'
+  | 'klReference'
+  | 'model'
   | 'importanceSampling'
   | 'proxyModel'
   | 'emaDecay'
@@ -65,9 +68,13 @@ const PREFIX_TOKENS = 1024;
 /**
  * The memory of a training run, from shapes alone: of the process where it computes on the CPU, otherwise of the device.
  * docs/results/training.md compares it with what processes took; on a device it has never been measured.
- * @param proxy shape of the model under --proxy-model
+ * @param beside shapes of the models that are held beside the one in training, see besideShapes
  */
-export function planMemory(model: ModelConfig, settings: MemorySettings, proxy?: ModelConfig): MemoryPlan {
+export function planMemory(
+  model: ModelConfig,
+  settings: MemorySettings,
+  beside: readonly ModelConfig[] = [],
+): MemoryPlan {
   const onCpu = settings.device === 'cpu';
   const { numLayers, numKvHeads, headDim, hiddenSize, vocabSize } = model;
   const context = longestSequence(model, settings);
@@ -92,7 +99,7 @@ export function planMemory(model: ModelConfig, settings: MemorySettings, proxy?:
     rollouts: isText(settings) ? 0 : FLOAT * (((onCpu ? 2 : 0) + halves) * count + cache),
     activations: FLOAT * tokens * (kept + working),
     head: FLOAT * (logits(tokens) + (lora === undefined ? 3 : 0) * vocabSize * hiddenSize),
-    scoring: scores(settings) ? forwardBytes(model, settings) + (proxy ? proxyBytes(proxy, settings) : 0) : 0,
+    scoring: scores(settings) ? forwardBytes(model, settings) + besideBytes(beside, settings) : 0,
     checkpoint: lora !== undefined && onCpu ? FLOAT * mergedCount(model, lora) : 0,
   });
 }
@@ -160,9 +167,13 @@ function forwardBytes(model: ModelConfig, settings: MemorySettings): number {
   return FLOAT * (tokens * forward + 2 * model.vocabSize * rows);
 }
 
-/** The proxy's weights in use and, on the CPU, as they were read; and its passes. */
-const proxyBytes = (proxy: ModelConfig, settings: MemorySettings): number =>
-  FLOAT * (settings.device === 'cpu' ? 2 : 1) * parameterCount(proxy) + forwardBytes(proxy, settings);
+/** Of each its weights in use and, on the CPU, as they were read; and its passes. */
+const besideBytes = (beside: readonly ModelConfig[], settings: MemorySettings): number =>
+  beside.reduce(
+    (sum, model) =>
+      sum + FLOAT * (settings.device === 'cpu' ? 2 : 1) * parameterCount(model) + forwardBytes(model, settings),
+    0,
+  );
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e10 ? 2 : 1)} GB`;
 
@@ -180,16 +191,20 @@ export function availableMemory(): number {
 }
 
 /** What a run is planned to need, for a person: of a device with what it needs of the host, and no check of either. */
-export function describeNeeds(model: ModelConfig, settings: MemorySettings, proxy?: ModelConfig): string {
-  const plan = planMemory(model, settings, proxy);
+export function describeNeeds(model: ModelConfig, settings: MemorySettings, beside?: readonly ModelConfig[]): string {
+  const plan = planMemory(model, settings, beside);
   if (settings.device === 'cpu') return describePlan(plan);
   const host = describePlan(planHostMemory(model, settings), ' of the host');
   return `${describePlan(plan, ` of ${settings.device}`)}; ${host}`;
 }
 
-/** Shape of the model under --proxy-model. */
-export const proxyShape = async ({ proxyModel }: Pick<TrainConfig, 'proxyModel'>): Promise<ModelConfig | undefined> =>
-  proxyModel === undefined ? undefined : (await openModel(proxyModel)).config;
+/** Shapes of the models that are held beside the one in training: the proxy of rpt, the reference of a KL. */
+export async function besideShapes(
+  settings: Pick<MemorySettings, 'objective' | 'model' | 'baseline' | 'klReference' | 'proxyModel'>,
+): Promise<ModelConfig[]> {
+  const folders = [settings.proxyModel, referenceFolder(settings)].filter((folder) => folder !== undefined);
+  return Promise.all(folders.map(async (folder) => (await openModel(folder)).config));
+}
 
 /**
  * Of a run on the CPU; how much a device has is not known.
@@ -200,11 +215,11 @@ export function checkMemory(
   model: ModelConfig,
   settings: MemorySettings,
   available: number,
-  proxy?: ModelConfig,
+  beside?: readonly ModelConfig[],
 ): MemoryPlan {
-  const plan = planMemory(model, settings, proxy);
+  const plan = planMemory(model, settings, beside);
   if (plan.total <= available || settings.device !== 'cpu') return plan;
-  const fits = (changed: Changes) => planMemory(model, { ...settings, ...changed }, proxy).total <= available;
+  const fits = (changed: Changes) => planMemory(model, { ...settings, ...changed }, beside).total <= available;
   const least = longestSequence(model, settings);
   throw new UserError(`${describePlan(plan)}, but ${gigabytes(available)} are free; ${advice(settings, fits, least)}`);
 }

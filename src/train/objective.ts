@@ -8,6 +8,7 @@ import type { RunFolder } from '../run-folder.ts';
 import type { SessionOptions } from '../runtime/index.ts';
 import type { TreeDocument } from '../tree-batch.ts';
 import type { CountedData } from './data-metrics.ts';
+import { isSessionEma, type KlReference } from './kl-reference.ts';
 import type { StageTimes } from './metrics.ts';
 import type { PolicySampler } from './sampling.ts';
 
@@ -22,24 +23,25 @@ export interface TrainContext {
   dataHash: string;
   /** SHA-256 of the reward module, where there is one. */
   rewardHash: string | undefined;
+  /** SHA-256 of the model under --kl-reference, where there is one. */
+  referenceHash: string | undefined;
   session: TrainingSession;
   sessionOptions: SessionOptions;
   /** Samples under the weights of `session`. */
   policy: PolicySampler;
+  /** What the KL is taken to. */
+  reference: KlReference;
 }
 
 /**
  * Whether the weights of the start or their EMA are kept: where something reads them, as baseline, reference of a KL, or proxy;
  * and under cpt and sft where the user wants them.
  */
-export function keepsEma({
-  objective,
-  baseline,
-  klCoefficient,
-  proxyModel,
-  emaDecay,
-}: Pick<TrainConfig, 'objective' | 'baseline' | 'klCoefficient' | 'proxyModel' | 'emaDecay'>): boolean {
-  if (klCoefficient > 0) return true;
+export function keepsEma(
+  settings: Pick<TrainConfig, 'objective' | 'model' | 'baseline' | 'klReference' | 'proxyModel' | 'emaDecay'>,
+): boolean {
+  const { objective, baseline, proxyModel, emaDecay } = settings;
+  if (isSessionEma(settings)) return true;
   if (objective === 'rlp') return baseline !== 'none';
   if (objective === 'rpt') return proxyModel === undefined;
   return objective !== 'grpo' && emaDecay !== undefined;

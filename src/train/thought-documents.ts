@@ -132,15 +132,16 @@ export async function withForwardPasses(
   {
     config,
     session,
+    reference,
   }: {
     session: Pick<TrainContext['session'], 'runEvalStep'>;
+    reference: Pick<TrainContext['reference'], 'rowLogProbs'>;
     config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap' | 'microBatchTokens'>;
   },
 ): Promise<{ documents: TreeDocument[]; metrics: Record<string, number> }> {
   let changed = documents;
   if (documents.length > 0 && config.klCoefficient > 0) {
-    const reference = await rowLogProbs(documents, (batch) => session.runEvalStep(batch, 'ema'), scoreTokens(config));
-    changed = withKl(changed, reference, config.klCoefficient);
+    changed = withKl(changed, await reference.rowLogProbs(documents), config.klCoefficient);
   }
   if (config.importanceSampling === 'none' || rolloutLogProbs.length === 0) return { documents: changed, metrics: {} };
   const trainer = await rowLogProbs(documents, (batch) => session.runEvalStep(batch), scoreTokens(config));

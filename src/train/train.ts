@@ -24,7 +24,8 @@ import { openCpt } from './cpt.ts';
 import { countsOf } from './data-metrics.ts';
 import { type FailedStep, saveFailedStep } from './failed-step.ts';
 import { openGrpo } from './grpo.ts';
-import { availableMemory, checkMemory, describeNeeds, proxyShape } from './memory-plan.ts';
+import { KlReference, openReference } from './kl-reference.ts';
+import { availableMemory, besideShapes, checkMemory, describeNeeds } from './memory-plan.ts';
 import { LossMetrics, StageTimes, transferFigures } from './metrics.ts';
 import { TrainingMonitor } from './monitor.ts';
 import {
@@ -49,6 +50,8 @@ interface RunState {
   dataHash: string;
   /** Of the reward module, where there is one. */
   rewardHash?: string;
+  /** Of the model under --kl-reference, where there is one. */
+  referenceHash?: string;
   objective: unknown;
 }
 
@@ -91,8 +94,9 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     weightDecayOn: config.weightDecayOn,
     forCpu: sessionOptions.device?.kind === 'cpu',
   });
-  const proxy = await proxyShape(config);
-  checkMemory(model.config, config, availableMemory(), proxy);
+  const beside = await besideShapes(config);
+  checkMemory(model.config, config, availableMemory(), beside);
+  const klReference = await openReference(config, model);
   const { dataHash, rewardHash, data, heldOut, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
     config,
     model,
@@ -107,15 +111,17 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const notice = badRowsNotice(badRows, badRowsPath(config.run));
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
+  const referenceHash = config.klReference === 'start' ? undefined : await klReference?.hash();
   using session = await createSession(model, { lora, seed: config.seed }, sessionOptions);
   using policy = new PolicySampler(model, session, sessionOptions);
-  const files = { modelHash, dataHash, rewardHash };
-  const context: TrainContext = { config, hooks, model, ...files, session, sessionOptions, policy };
+  using reference = new KlReference(klReference, session, sessionOptions, config);
+  const files = { modelHash, dataHash, rewardHash, referenceHash };
+  const context: TrainContext = { config, hooks, model, ...files, session, sessionOptions, policy, reference };
   const objective = makeObjective(context);
   using _objective = { [Symbol.dispose]: () => objective.dispose?.() };
 
   const { folder, step: done } = config.resume ? await resumeRun(context, objective) : await startRun(config);
-  hooks.onNotice?.(describeNeeds(model.config, config, proxy));
+  hooks.onNotice?.(describeNeeds(model.config, config, beside));
   await using _folder = folder;
   await writeBadRows(badRowsPath(config.run), badRows);
   await rotate(); // an earlier process may have been killed between a save and this
@@ -189,6 +195,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
       state: {
         ...{ modelHash, dataHash, objective: safe.state },
         ...(rewardHash !== undefined && { rewardHash }),
+        ...(referenceHash !== undefined && { referenceHash }),
       } satisfies RunState,
     });
     saved = safe.step;
@@ -335,7 +342,7 @@ async function startRun(config: TrainConfig): Promise<{ folder: RunFolder; step:
 
 /** The checkpoint is read before the folder is changed: what cannot be resumed stays as it is. */
 async function resumeRun(
-  { config, hooks, modelHash, dataHash, rewardHash, session }: TrainContext,
+  { config, hooks, modelHash, dataHash, rewardHash, referenceHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
   const { folder, checkpoint, damaged } = await RunFolder.resume(config, async ({ path }) => {
@@ -359,6 +366,12 @@ async function resumeRun(
       );
     }
     checkSameAdapters(path, lora, loraOf(config));
+    if (saved.referenceHash !== referenceHash) {
+      throw new UserError(
+        `--kl-reference ${config.klReference}: its weights or its config.json are not those that run ${config.run} was started ` +
+          'with; put them back, or start a new run',
+      );
+    }
     session.loadState(training);
     objective.restore(saved.objective);
   });

@@ -109,7 +109,7 @@ it('counts a proxy: its weights in use and as they were read, and its passes', (
   const proxy = { ...QWEN, numLayers: 1 };
   const count = 171_314_432; // 151,936 x 1,024, one layer and the last norm
   const own = planMemory(QWEN, rpt).scoring;
-  expect(planMemory(QWEN, rpt, proxy).scoring).toBe(2 * own + 2 * 4 * count);
+  expect(planMemory(QWEN, rpt, [proxy]).scoring).toBe(2 * own + 2 * 4 * count);
 });
 
 it('counts for LoRA what is trained, and a copy of the weights that adapters are merged into', () => {

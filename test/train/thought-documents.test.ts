@@ -117,6 +117,7 @@ describe('withForwardPasses', () => {
     },
   });
   const loss = thoughtLoss([group(a, 2, [2, 1], [1, -1])], OPEN, { ...OPTIONS, nextTokenCoefficient: 1 });
+  const reference = { rowLogProbs: () => Promise.reject(new Error('a pass')) };
   const settings = { klCoefficient: 0, importanceCap: 2, microBatchTokens: 100 };
 
   it.each([
@@ -129,7 +130,7 @@ describe('withForwardPasses', () => {
       const session = policy(-7, -7, -7, -1.5, -1.75, 0);
       const { documents, metrics } = await withForwardPasses(loss, {
         config: { ...settings, importanceSampling },
-        session,
+        ...{ session, reference },
       });
       expect(metrics['sampling/sampling_logp_difference/mean']).toBeCloseTo((0.5 + 0.25 + 1) / 3, 6);
       expect(metrics['sampling/sampling_logp_difference/max']).toBeCloseTo(1, 6);
@@ -144,6 +145,9 @@ describe('withForwardPasses', () => {
   it('runs nothing where nothing is asked for', async () => {
     const session = { runEvalStep: () => Promise.reject(new Error('a pass')) };
     const config = { ...settings, importanceSampling: 'none' } as const;
-    expect(await withForwardPasses(loss, { config, session })).toEqual({ documents: loss.documents, metrics: {} });
+    expect(await withForwardPasses(loss, { config, session, reference })).toEqual({
+      documents: loss.documents,
+      metrics: {},
+    });
   });
 });
