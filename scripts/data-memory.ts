@@ -1,13 +1,13 @@
 /**
- * Peak memory of going through data: opening (check, hash) and drawing an epoch in random order, for a .jsonl of 20 MB and of
- * 200 MB, each in a process of its own.
+ * Peak memory of going through data: opening (check, hash) and drawing an epoch in random order, for files of 20 MB and of
+ * 200 MB that are read as streams, each in a process of its own.
  *
- *     npx tsx scripts/data-memory.ts
+ *     npx tsx scripts/data-memory.ts [MEGABYTES..]
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Corpus, DataLoader, type Document, documentOf } from '../src/data/index.ts';
 import { UserError } from '../src/errors.ts';
@@ -15,21 +15,32 @@ import { Random } from '../src/random.ts';
 
 const MIB = 2 ** 20;
 
-/** Documents of 200 to 4,000 characters with ids of their own. */
-function writeData(path: string, bytes: number): void {
+/** How documents of 200 to 4,000 characters are written; those of a .txt, a line each, have no ids of their own. */
+const FORMATS: Record<string, { start: string; document: (i: number, text: string) => string; end: string }> = {
+  jsonl: { start: '', document: (i, text) => `${JSON.stringify({ id: `document-${i}`, text })}\n`, end: '' },
+  json: {
+    start: '[',
+    document: (i, text) => `${i === 0 ? '' : ','}${JSON.stringify({ id: `document-${i}`, text })}`,
+    end: ']',
+  },
+  txt: { start: '', document: (_, text) => `${text}\n`, end: '' },
+};
+
+function writeData(path: string, bytes: number, { start, document, end }: (typeof FORMATS)[string]): void {
   const random = new Random(0, 'data-memory');
   const file = openSync(path, 'w');
+  writeSync(file, start);
   for (let i = 0, written = 0; written < bytes; i++) {
-    const text = 'all work and no play '.repeat(10 + random.integer(180));
-    written += writeSync(file, `${JSON.stringify({ id: `document-${i}`, text })}\n`);
+    written += writeSync(file, document(i, 'all work and no play '.repeat(10 + random.integer(180))));
   }
+  writeSync(file, end);
   closeSync(file);
 }
 
 async function goThrough(path: string, shuffleBuffer: number): Promise<void> {
   const start = performance.now();
   const corpus = await Corpus.open([path], {
-    columns: { text: 'text', all: ['text', 'id'] },
+    columns: { text: 'text', all: ['text', 'id'], txtDocuments: 'line' },
     parse: (row) => documentOf(row),
     onBadRows: 'error',
   });
@@ -42,22 +53,25 @@ async function goThrough(path: string, shuffleBuffer: number): Promise<void> {
   const [size, peak] = [statSync(path).size / MIB, process.resourceUsage().maxRSS / 1024];
   const speed = (ms: number) => `${((1000 * size) / ms).toFixed(0)} MiB/s`;
   console.log(
-    `${size.toFixed(0).padStart(4)} MiB, ${corpus.size} documents, buffer ${shuffleBuffer}: peak ${peak.toFixed(0)} MiB, ` +
+    `${extname(path)}, ${size.toFixed(0).padStart(4)} MiB, ${corpus.size} documents, buffer ${shuffleBuffer}: peak ${peak.toFixed(0)} MiB, ` +
       `opened at ${speed(opened - start)}, an epoch drawn at ${speed(drawn - opened)}`,
   );
 }
 
 const [path, buffer] = process.argv.slice(2);
-if (path !== undefined) await goThrough(path, Number(buffer));
+if (path !== undefined && Number.isNaN(Number(path))) await goThrough(path, Number(buffer));
 else {
+  const sizes = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [20, 200];
   const folder = mkdtempSync(join(tmpdir(), 'data-memory-'));
   try {
-    for (const megabytes of [20, 200]) {
-      const data = join(folder, `${megabytes}.jsonl`);
-      writeData(data, megabytes * 1e6);
-      for (const rows of [1000, 10_000]) {
-        const args = [...process.execArgv, fileURLToPath(import.meta.url), data, String(rows)];
-        execFileSync(process.execPath, args, { stdio: 'inherit' });
+    for (const [format, layout] of Object.entries(FORMATS)) {
+      for (const megabytes of sizes) {
+        const data = join(folder, `${megabytes}.${format}`);
+        writeData(data, megabytes * 1e6, layout);
+        for (const rows of [1000, 10_000]) {
+          const args = [...process.execArgv, fileURLToPath(import.meta.url), data, String(rows)];
+          execFileSync(process.execPath, args, { stdio: 'inherit' });
+        }
       }
     }
   } finally {
