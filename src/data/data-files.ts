@@ -7,6 +7,7 @@ import { UserError } from '../errors.ts';
 import { errnoOf, fileError } from '../file-error.ts';
 import { readArrowFileRows } from './arrow-reader.ts';
 import { readCsvRows } from './csv-reader.ts';
+import { COMPRESSED, compressionOf } from './decompress.ts';
 import { readJsonRows } from './json-reader.ts';
 import { readJsonlRows } from './jsonl-reader.ts';
 import { parquetNotice, readParquetRows } from './parquet-reader.ts';
@@ -29,7 +30,7 @@ const READERS: Readonly<Record<string, RowReader>> = {
 };
 const NOTICES: Readonly<Record<string, DataFile['notice']>> = { '.parquet': parquetNotice };
 /** Formats that are read from the start to the end, and so may be compressed. */
-const GZIPPED: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
+const COMPRESSIBLE: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
 
 /** A file and how it is read. */
 export interface DataFile {
@@ -44,14 +45,16 @@ export interface DataFile {
 
 function readerOf(path: string): Omit<DataFile, 'file'> {
   const name = path.toLowerCase();
-  const gzipped = name.endsWith('.gz');
-  const extension = extname(gzipped ? name.slice(0, -'.gz'.length) : name);
-  if (Object.hasOwn(READERS, extension) && (!gzipped || GZIPPED.includes(extension))) {
+  const compression = compressionOf(name) ?? '';
+  const extension = extname(name.slice(0, name.length - compression.length));
+  if (Object.hasOwn(READERS, extension) && (compression === '' || COMPRESSIBLE.includes(extension))) {
     const notice = NOTICES[extension];
     return { read: READERS[extension], ...(notice && { notice }) };
   }
-  const found = extension === '' ? 'a name without an extension' : `"${extension}${gzipped ? '.gz' : ''}"`;
-  const known = Object.keys(READERS).concat(GZIPPED.map((format) => `${format}.gz`));
+  const found = extension === '' ? 'a name without an extension' : `"${extension}${compression}"`;
+  const known = Object.keys(READERS).concat(
+    COMPRESSIBLE.flatMap((format) => COMPRESSED.map((compression) => format + compression)),
+  );
   throw new UserError(
     `${path}: cannot tell how to read it: expected ${known.slice(0, -1).join(', ')} or ${known.at(-1)}, found ${found}`,
   );

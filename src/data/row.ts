@@ -26,7 +26,7 @@ export const sameId = (id: string, place: string, first: string): UserError =>
 /** The error for a file without a row. */
 export const noRows = ({ name }: SourceFile): UserError =>
   new UserError(
-    `${name}: the file holds no rows${/\.jsonl(\.gz)?$/i.test(name) ? '; expected a JSON object a line' : ''}`,
+    `${name}: the file holds no rows${/\.jsonl(\.\w+)?$/i.test(name) ? '; expected a JSON object a line' : ''}`,
   );
 
 /** Where a reader stands in a file: the rows before it, and their bytes where rows are lines (otherwise 0). */

@@ -1,9 +1,8 @@
 import type { BigIntStats } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { pipeline, Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
 import { UserError } from '../errors.ts';
-import { errnoOf, fileError } from '../file-error.ts';
+import { fileError } from '../file-error.ts';
+import { compressionOf, decompressed } from './decompress.ts';
 
 const CHUNK_BYTES = 1 << 20;
 
@@ -67,9 +66,10 @@ export class SourceFile {
     );
   }
 
-  /** The content from a byte on, piece by piece; of a .gz the content of what is compressed in it. */
+  /** The content from a byte on, piece by piece; of a compressed file what is compressed in it. */
   async *chunks(from = 0): AsyncGenerator<Buffer> {
-    yield* this.name.toLowerCase().endsWith('.gz') ? this.#gunzipped(from) : this.#raw(from);
+    const compression = compressionOf(this.name);
+    yield* compression === undefined ? this.#raw(from) : decompressed(this.name, compression, this.#raw(0), from);
   }
 
   async *#raw(from: number): AsyncGenerator<Buffer> {
@@ -77,27 +77,6 @@ export class SourceFile {
       const chunk = await this.read(position, CHUNK_BYTES);
       if (chunk.length > 0) yield chunk;
       if (chunk.length < CHUNK_BYTES) return;
-    }
-  }
-
-  /** A compressed file has no places to start at: what lies before `from` is decompressed and dropped. */
-  async *#gunzipped(from: number): AsyncGenerator<Buffer> {
-    let position = 0;
-    try {
-      const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
-      // With a callback, an error of either end is thrown by the loop below and nowhere else.
-      for await (const chunk of pipeline(Readable.from(this.#raw(0)), gunzip, () => {}) as AsyncIterable<Buffer>) {
-        const end = position + chunk.length;
-        if (end > from) yield chunk.subarray(Math.max(0, from - position));
-        position = end;
-      }
-    } catch (thrown) {
-      if (!errnoOf(thrown)?.startsWith('Z_')) throw thrown;
-      const reason = thrown instanceof Error ? thrown.message : '';
-      throw new UserError(
-        `${this.name}: cannot be decompressed after byte ${position} of its content (${reason}). Is the download complete?`,
-        { cause: thrown },
-      );
     }
   }
 }

@@ -165,7 +165,8 @@ describe('readDocuments', () => {
   });
 
   it('finds unknown extensions before it reads', async () => {
-    const known = '.txt, .jsonl, .json, .csv, .parquet, .arrow, .feather, .txt.gz, .jsonl.gz, .json.gz or .csv.gz';
+    const known =
+      '.txt, .jsonl, .json, .csv, .parquet, .arrow, .feather, .txt.gz, .txt.zst, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst, .csv.gz or .csv.zst';
     const message = `a.tsv: cannot tell how to read it: expected ${known}, found ".tsv"`;
     await expect(readDocuments([file('a.txt', 'a'), 'a.tsv']).next()).rejects.toThrow(message);
     await expectError('corpus', `corpus: cannot tell how to read it: expected ${known}, found a name without`);

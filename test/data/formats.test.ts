@@ -16,7 +16,7 @@ const EXPECTED = readFileSync(golden('documents.jsonl'), 'utf8')
   .trimEnd()
   .split('\n')
   .map((line) => JSON.parse(line));
-const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1|pages)/.test(name));
+const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1|pages|frames)/.test(name));
 
 let folder: ReturnType<typeof temporaryFolder>;
 beforeEach(() => {
@@ -62,6 +62,17 @@ async function expectError(path: string, message: string | RegExp): Promise<void
   await expect(documents).rejects.toMatchObject({ name: 'UserError' });
   await expect(documents).rejects.toThrow(message);
 }
+
+it('frames.txt.zst: gives the lines of all frames, from any place on', async () => {
+  const [{ file, read }] = await openDataFiles([golden('frames.txt.zst')]);
+  const wanted = { text: 'text', all: ['text'], txtDocuments: 'line' } as const;
+  const rows = await collect(read(file, START, wanted));
+  const expected = Array.from({ length: 150_100 }, (_, i) => ({ text: `line ${i} of some text` }));
+  expect(valuesOf(rows)).toEqual(expected);
+  for (const i of [99_999, 149_999, 150_098, 150_099]) {
+    expect(valuesOf(await collect(read(file, rows[i].next, wanted)))).toEqual(expected.slice(i + 1));
+  }
+});
 
 describe.each(['pages-1.parquet', 'pages-2.parquet'])('%s: a row group of many pages', (name) => {
   const expected = Array.from({ length: 600 }, (_, i) => ({ ...EXPECTED[i % 7], id: `row-${i}` }));
@@ -164,6 +175,11 @@ describe('files that are cut off or damaged', () => {
     ['lz4.feather', /lz4\.feather: not a whole Arrow file.*does not end with a footer/],
     ['stream.arrow', /stream\.arrow: not a whole Arrow file/],
     ['documents.jsonl.gz', /documents\.jsonl\.gz: cannot be decompressed after byte \d+ .*unexpected end of file/],
+    ['documents.jsonl.zst', /documents\.jsonl\.zst: cannot be decompressed after byte 0 .*unexpected EOF/],
+    [
+      'frames.txt.zst',
+      /frames\.txt\.zst: cannot be decompressed after byte \d+ .*unexpected EOF.*Is the download complete/,
+    ],
   ])('%s', async (name, message) => {
     for (const kept of [0.3, 0.8]) {
       copyFileSync(golden(name), folder.in(name));
@@ -179,6 +195,11 @@ describe('files that are cut off or damaged', () => {
   ])('%s without a byte', async (name, message) => {
     writeFileSync(folder.in(name), '');
     await expectError(folder.in(name), message);
+  });
+
+  it.each(['a.txt.zst', 'a.jsonl.gz'])('%s that is not compressed', async (name) => {
+    writeFileSync(folder.in(name), 'This is plain text, of some length.\n');
+    await expectError(folder.in(name), /a\.\w+\.\w+: cannot be decompressed after byte 0 of its content \(.*\)/);
   });
 
   it.each(['a.parquet', 'a.arrow', 'a.feather'])('%s that is something else', async (name) => {

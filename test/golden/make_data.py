@@ -57,6 +57,16 @@ def main() -> None:
     (OUT / "documents.jsonl").write_text(lines, encoding="utf-8")
     (OUT / "documents.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
+    (OUT / "documents.jsonl.zst").write_bytes(pa.compress(lines.encode(), codec="zstd", asbytes=True))
+    # A frame of unknown size that is more than is read at once, one that is to be skipped, and one of known size.
+    parts = ["".join(f"line {i} of some text\n" for i in range(*ends)).encode() for ends in [(0, 150_000), (150_000, 150_100)]]
+    with open(OUT / "frames.txt.zst", "wb") as file:
+        with pa.CompressedOutputStream(pa.PythonFile(file), "zstd") as stream:
+            stream.write(parts[0])
+    with open(OUT / "frames.txt.zst", "ab") as file:
+        file.write(bytes([0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0]) + b"abc")
+        file.write(pa.compress(parts[1], codec="zstd", asbytes=True))
+
     for codec in ["none", "snappy", "gzip", "zstd", "lz4", "brotli"]:
         pq.write_table(plain, OUT / f"{codec}.parquet", compression=codec, row_group_size=3)
     pq.write_table(large, OUT / "large.parquet", data_page_version="2.0", use_dictionary=False)
