@@ -187,6 +187,7 @@ export class RunFolder implements AsyncDisposable {
    * that checkpoint, metrics and rollouts of the steps to be taken again, is removed, and what a crash left half written.
    * Damaged checkpoints are set aside as `step-000050.damaged`, with a message for each.
    *
+   * @returns `notices`: what the user should know of it: damaged checkpoints, other rounding
    * @param restore takes a checkpoint over; DamagedCheckpoint: the one before it is tried; another error: the folder stays
    *   as it was
    * @throws DamagedCheckpoint if there are checkpoints, but none is whole
@@ -194,9 +195,9 @@ export class RunFolder implements AsyncDisposable {
   static async resume(
     config: TrainConfig,
     restore: (checkpoint: SavedCheckpoint) => Promise<void> = async () => {},
-  ): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined; damaged: string[] }> {
+  ): Promise<{ folder: RunFolder; checkpoint: SavedCheckpoint | undefined; notices: string[] }> {
     const path = config.run;
-    await readRunSettings(path);
+    const rounding = roundingNotice(config, await readRunSettings(path));
     let checkpoint: SavedCheckpoint | undefined;
     let damaged: { path: string; message: string }[] = [];
     const folder = await RunFolder.#open(path, async () => {
@@ -210,11 +211,11 @@ export class RunFolder implements AsyncDisposable {
       await replaceFile(join(path, CONFIG), configText(config));
       return lastStep + 1;
     });
-    return {
-      folder,
-      checkpoint,
-      damaged: damaged.map(({ path, message }) => `${message}: set aside as ${path}.damaged`),
-    };
+    const setAside = damaged.map(
+      ({ path, message }) => `${message}: set aside as ${path}.damaged; going on from step ${checkpoint?.step}`,
+    );
+    const rounds = checkpoint === undefined || rounding === undefined ? [] : [rounding];
+    return { folder, checkpoint, notices: [...setAside, ...rounds] };
   }
 
   /** Appends figures to metrics.jsonl and, those that are numbers, to TensorBoard's file; waits until they are on disk. */
@@ -331,6 +332,19 @@ const MAY_CHANGE = new Set([
   'eval-limit',
   ...['device', 'threads', 'slots', 'documents-per-batch', 'run'],
 ]);
+
+/** Those of them that change the order of sums, and so the last bits of what is computed. */
+const CHANGE_ROUNDING = ['device', 'threads', 'slots', 'documents-per-batch'];
+
+/** Which of those differ from what a run has had so far, in a sentence; undefined where none does. */
+function roundingNotice(config: TrainConfig, saved: Layer): string | undefined {
+  const now = new Map(storedSettings(trainOptionsSchema, config));
+  const changed = CHANGE_ROUNDING.filter((name) => now.get(name) !== saved.values[name]).map(
+    (name) => `--${name} is ${now.get(name) ?? 'not set'}, and was ${saved.values[name] ?? 'not set'}`,
+  );
+  if (changed.length === 0) return undefined;
+  return `${changed.join('; ')}: sums are taken in another order, and the run ends with other last bits than without the interruption`;
+}
 
 /**
  * Refuses a resume with other settings than the run was started with, since its result would be neither the old run's nor a

@@ -121,6 +121,30 @@ test('a resume goes on after the newest whole checkpoint and forgets what came l
   });
 });
 
+test('a resume with other threads or other batches of documents says what comes of it', async () => {
+  await withTemporaryFolder(async (temporary) => {
+    const config = configFor(join(temporary, 'run'), { threads: 1, documentsPerBatch: 8 });
+    const before = await RunFolder.create(config);
+    await writeCheckpoint(before, 1, true);
+    await before.close();
+    const noticesOf = async (more: Partial<TrainConfig>) => {
+      const { folder, notices } = await RunFolder.resume({ ...config, ...more });
+      await folder.close();
+      return notices;
+    };
+    expect(await noticesOf({})).toEqual([]);
+    expect(await noticesOf({ threads: 2, documentsPerBatch: 4 })).toEqual([
+      '--threads is 2, and was 1; --documents-per-batch is 4, and was 8: sums are taken in another order, and the run ends with ' +
+        'other last bits than without the interruption',
+    ]);
+    // What it is compared with is the resume before.
+    expect(await noticesOf({ threads: 2, documentsPerBatch: 4, steps: 7 })).toEqual([]);
+    expect(await noticesOf({ threads: undefined, documentsPerBatch: 4 })).toEqual([
+      expect.stringMatching(/^--threads is not set, and was 2: /),
+    ]);
+  });
+});
+
 test('figures go to TensorBoard too, to another file after a resume, and to none without figures', async () => {
   await withTemporaryFolder(async (temporary) => {
     const config = configFor(join(temporary, 'run'));

@@ -76,7 +76,7 @@ const OBJECTIVES: Record<TrainConfig['objective'], OpenObjective> = {
  * Continues the pretraining of a model: at every step the objective turns the next documents into a loss, its gradients
  * are accumulated over micro-batches, and AdamW applies them.
  *
- * A run continued with `resume` takes the steps it would have taken; on the CPU, bit for bit.
+ * A run continued with `resume` takes the steps it would have taken; on the CPU with the same number of threads, bit for bit.
  * @throws UserError for bad input, before anything is written; RunError when training diverges or is interrupted
  */
 export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<TrainSummary> {
@@ -345,7 +345,7 @@ async function resumeRun(
   { config, hooks, modelHash, dataHash, rewardHash, referenceHash, session }: TrainContext,
   objective: Objective,
 ): Promise<{ folder: RunFolder; step: number }> {
-  const { folder, checkpoint, damaged } = await RunFolder.resume(config, async ({ path }) => {
+  const { folder, checkpoint, notices } = await RunFolder.resume(config, async ({ path }) => {
     const { training, lora, state } = await loadTrainingCheckpoint(path);
     const saved = state as RunState; // written by train() above, and beside files guarded by their hashes
     if (saved.modelHash !== modelHash) {
@@ -375,6 +375,6 @@ async function resumeRun(
     session.loadState(training);
     objective.restore(saved.objective);
   });
-  for (const message of damaged) hooks.onNotice?.(`${message}; going on from step ${checkpoint?.step}`);
+  for (const message of notices) hooks.onNotice?.(message);
   return { folder, step: checkpoint?.step ?? 0 };
 }

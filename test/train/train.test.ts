@@ -29,6 +29,8 @@ import { TreeModel } from '../../src/tree-model.ts';
 import { contentOf, refused, SHARDED, type Workplace, workplace } from '../bad-input/refused.ts';
 import { runCli } from '../cli/run-cli.ts';
 
+const TINY = 'models/tiny-qwen3';
+
 let folder: Workplace;
 beforeAll(async () => {
   folder = await workplace();
@@ -60,15 +62,16 @@ function configOf(more: Partial<TrainConfig> = {}): TrainConfig {
     ...{
       model: folder.in('model'),
       data: [folder.in('data.jsonl')],
-      evalData: [folder.in('held-out.jsonl')],
       run: run(),
     },
-    ...{ steps: 5, evalEvery: 2, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine' },
-    ...{ documentsPerStep: 2, threads: 1 },
+    ...(!('evalData' in more) && { evalData: [folder.in('held-out.jsonl')], evalEvery: 2 }),
+    ...{ steps: 5, checkpointEvery: 2, learningRate: 1e-2, schedule: 'cosine' },
+    threads: 1,
+    ...((more.objective !== 'cpt' || more.packing === 'none') && { documentsPerStep: 2 }),
     ...((more.objective ?? 'rlp') === 'rlp'
       ? { emaDecay: 0.9, groupSize: 3, maxThoughtTokens: 5, temperature: 1, horizon: 2, positions: 2 }
       : { blockLength: 16 }),
-    ...(more.objective === 'cpt' && { batchTokens: 32 }),
+    ...(more.objective === 'cpt' && more.packing !== 'none' && { batchTokens: 32 }),
     ...(more.objective === 'sft' && {
       ...{ data: [folder.in('examples.jsonl')], evalData: [folder.in('held-out-examples.jsonl')] },
       blockLength: 24, // holds every example whole
@@ -147,6 +150,26 @@ describe.each(['rlp', 'cpt', 'sft'] as const)('%s', (objective) => {
     await expectWhole();
   });
 });
+
+it.each([
+  ['cpt', 2],
+  ['cpt', undefined],
+  ['rlp', 2],
+] as const)(
+  '%s with %s threads, interrupted and resumed, is the uninterrupted run, to the byte',
+  async (objective, threads) => {
+    // Products large enough to be shared between threads.
+    const config = configOf({
+      ...{ model: TINY, data: [`${TINY}/corpus/train.jsonl`], evalData: undefined, limit: 64 },
+      ...{ objective, threads, steps: 2, checkpointEvery: 1 },
+      ...(objective === 'cpt' ? { blockLength: 128, batchTokens: 512 } : { positions: 1, positionStrategy: 'column' }),
+    });
+    await runWhole(config);
+    await expect(train(config, interruptedAfter(1, 0))).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    await expectWhole(2);
+  },
+);
 
 const start = (args: readonly string[]) =>
   spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -439,7 +462,7 @@ describe('the trained checkpoint', () => {
 
 describe('training that diverges', () => {
   const diverge = (more: Partial<TrainConfig>) => {
-    const { evalData: _, ...config } = configOf({ learningRate: 3e38, schedule: 'constant', ...more });
+    const config = configOf({ learningRate: 3e38, schedule: 'constant', evalData: undefined, ...more });
     writeFileSync(folder.in('settings.yaml'), settingsToYaml(trainOptionsSchema, config));
     return runCli(['train', '--config', folder.in('settings.yaml')]);
   };
