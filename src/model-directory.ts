@@ -39,6 +39,8 @@ export interface OpenModel {
   /** Weights are float32 inputs, read where they are in every run. */
   readonly residentRolloutGraphs: RolloutGraphs;
   readonly trainingArtifacts: TrainingArtifacts;
+  /** Reads the weights once, in pieces. Throws a UserError that names the tensors with a NaN or an infinity. */
+  checkFinite(): Promise<void>;
   /** Throws a UserError that names the tensors with a NaN or an infinity. */
   loadWeights(): Promise<Map<string, Weight>>;
 }
@@ -88,6 +90,7 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
         optimizerModel: graph('optimizerModel', options),
       };
     },
+    checkFinite: () => checkFinite(checkpoint),
     async loadWeights() {
       const weights = await loadWeights(checkpoint);
       // A sum is not finite if a term is not; the reverse is for checkFinite to tell, which names the tensors.

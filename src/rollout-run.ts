@@ -83,7 +83,11 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   };
   const metadata = { config: settings, modelHash: await model.hash() };
 
-  using scorer = await CheckpointScorer.create(baselineModel ?? model, options);
+  await model.checkFinite();
+  await baselineModel?.checkFinite();
+  // What the weights that think score themselves needs no second copy of them; other baselines, prompts that the baseline does
+  // not see and positions that depend on the text do.
+  using scorer = CheckpointScorer.onDemand(baselineModel ?? model, options);
   const baseline = new Baseline({ kind: 'frozen' }, scorer);
   using engine = await RolloutEngine.create(model.rolloutGraphs, { ...options, externalDataFolder: model.directory });
   return await withParents(config.out, async () => {

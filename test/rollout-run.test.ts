@@ -130,10 +130,21 @@ describe('rollouts', () => {
   it('on a device are the same thoughts, and the summary tells what crossed', async () => {
     const summary = await runRollout(configOf('device.arrow', { device: 'mock' }));
     expect(readFileSync(folder.in('device.arrow')).equals(whole)).toBe(true);
-    const weights = statSync(folder.in('model/model.safetensors')).size;
     const perStep = DOCUMENTS * 6 * 64; // eight values of 4 or 8 bytes a row
-    expect(summary.bytesToDevice).toBeGreaterThan(weights);
     expect(summary.bytesToHost).toBeLessThan(perStep * 20);
+  });
+
+  it.each<[boolean, string, () => Partial<RolloutConfig>]>([
+    [false, 'the own baseline', () => ({})],
+    [false, 'a prompt that it reads, too', () => ({ prompt: 'Go on:', baselinePrompt: true })],
+    [true, 'a prompt that it does not read', () => ({ prompt: 'Go on:' })],
+    [true, 'positions by surprise', () => ({ positionStrategy: 'surprise' })],
+    [true, 'a baseline of its own', () => ({ baselineModel: folder.in('model') })],
+  ])('load the weights a second time (%j): %s', async (loads, name, more) => {
+    const summary = await runRollout(configOf(`${name}.arrow`, { device: 'mock', limit: 2, ...more() }));
+    // The evaluation graph takes them as inputs, which cross to the device; those of the rollout graphs are in its session.
+    const weights = statSync(folder.in('model/model.safetensors')).size;
+    expect((summary.bytesToDevice ?? 0) > weights).toBe(loads);
   });
 
   it('of steps with fixed shapes and addresses, as they are captured, are the same', async () => {
