@@ -24,7 +24,7 @@ export const SAMPLING_CONDITIONS: readonly Condition[] = [
   under('positionStrategy', ['every'], ['positionStride']),
   under('positionStrategy', ['column'], ['positionsColumn']),
   given('prompt', ['baselinePrompt']),
-  given('device', ['gpuMemoryLimit', 'tf32', 'cudaGraphs']),
+  given('device', ['gpuMemoryLimit', 'gpuArena', 'tf32', 'cudaGraphs']),
 ];
 
 /** Of rollout alone: RPT's filter goes by entropy whatever the strategy. */

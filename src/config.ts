@@ -214,9 +214,17 @@ const machineOptions = {
     MACHINE,
     'Type of matrix products; weights, gradients, sums and everything else are float32',
   ),
-  gpuMemoryLimit: option(z.number().gt(0).optional(), MACHINE, 'GiB that a graph may take of a GPU for its results', {
-    defaultText: 'all there is',
-  }),
+  gpuMemoryLimit: option(
+    z.number().gt(0).optional(),
+    MACHINE,
+    'GiB that each graph may take of a GPU for its results; weights, caches and gradients are not in it',
+    { defaultText: 'all there is' },
+  ),
+  gpuArena: option(
+    z.enum(['kSameAsRequested', 'kNextPowerOfTwo']).default('kSameAsRequested'),
+    MACHINE,
+    'How the memory of a graph on a GPU grows: by what is asked for, or to the next power of two',
+  ),
   tf32: option(flag, MACHINE, 'On a GPU: products of float32 matrices in TF32'),
   cudaGraphs: option(flag, MACHINE, 'On a GPU: capture decoding steps as CUDA graphs (not yet run on one)'),
   slots: option(count.optional(), MACHINE, 'Thoughts of a document that are sampled at the same time', {

@@ -22,8 +22,8 @@ import { checkOutputPath, withAtomicDirectory, withParents } from './output.ts';
 import { packageVersion } from './package-version.ts';
 import type { RunHooks } from './progress.ts';
 import { RolloutEngine, type Thought, truncates } from './rollout/index.ts';
-import { type SessionOptions, transfers } from './runtime/index.ts';
-import { sessionOptionsOf } from './session-options.ts';
+import { transfers } from './runtime/index.ts';
+import { type MachineOptions, sessionOptionsOf } from './session-options.ts';
 
 /** What a call of runEval found and wrote. */
 export interface EvalSummary {
@@ -60,7 +60,11 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
   const { questions: all, badRows } = await readQuestions(task, config.data, config, hooks);
   const questions = all.slice(0, config.limit);
   const examples = config.shotsData && (await readQuestions(task, config.shotsData, config, hooks)).questions;
-  const model = await openModel(config.model, { dtype: config.dtype, truncation: truncates(config) });
+  const model = await openModel(config.model, {
+    dtype: config.dtype,
+    truncation: truncates(config),
+    forCpu: options.device?.kind === 'cpu',
+  });
   const asked = await AskedQuestions.open(task, model, config, questions, examples ?? []);
   const modelHash = await model.hash();
   const evaluation = {
@@ -102,6 +106,7 @@ function decisive(config: EvalConfig): Record<string, unknown> {
     device: _device,
     threads: _threads,
     gpuMemoryLimit: _limit,
+    gpuArena: _arena,
     cudaGraphs: _graphs,
     documentsPerBatch: _batch,
     ...rest
@@ -140,7 +145,7 @@ async function answerRest(
   kept: KeptAnswers,
   config: EvalConfig,
   model: OpenModel,
-  options: SessionOptions,
+  options: MachineOptions,
   hooks: RunHooks,
 ): Promise<void> {
   const total = asked.questions.length;
@@ -197,7 +202,7 @@ async function* comparisons(
   asked: AskedQuestions,
   { documentsPerBatch, samples }: EvalConfig,
   model: OpenModel,
-  options: SessionOptions,
+  options: MachineOptions,
   sampled: AsyncGenerator<Thought[]> | undefined,
   first: number,
 ): AsyncGenerator<Answered[]> {

@@ -54,7 +54,10 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const before = transfers();
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const { dtype, entropyTopK } = config;
-  const model = await openModel(config.model, { dtype, entropyTopK, truncation: truncates(config) });
+  const model = await openModel(config.model, {
+    ...{ dtype, entropyTopK, truncation: truncates(config) },
+    forCpu: options.device?.kind === 'cpu',
+  });
   const data = await ThoughtData.open(model, config);
   const baselineModel =
     config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype, entropyTopK });
@@ -71,6 +74,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     device: _device,
     threads: _threads,
     gpuMemoryLimit: _limit,
+    gpuArena: _arena,
     cudaGraphs: _graphs,
     out: _out,
     ...recorded

@@ -330,7 +330,7 @@ export async function newestCheckpoint(path: string): Promise<SavedCheckpoint | 
 const MAY_CHANGE = new Set([
   ...['steps', 'epochs', 'checkpoint-every', 'keep-checkpoints', 'checkpoint-dtype', 'eval-every', 'eval-data'],
   'eval-limit',
-  ...['device', 'threads', 'slots', 'documents-per-batch', 'run'],
+  ...['device', 'gpu-memory-limit', 'gpu-arena', 'cuda-graphs', 'threads', 'slots', 'documents-per-batch', 'run'],
 ]);
 
 /** Those of them that change the order of sums, and so the last bits of what is computed. */

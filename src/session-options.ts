@@ -9,8 +9,15 @@ export interface DeviceSettings {
   threads?: number | undefined;
   /** GiB. */
   gpuMemoryLimit?: number | undefined;
+  gpuArena?: 'kSameAsRequested' | 'kNextPowerOfTwo';
   tf32?: boolean;
   cudaGraphs?: boolean;
+}
+
+/** How the sessions of a run are made, and which of them is captured. */
+export interface MachineOptions extends SessionOptions {
+  /** Decoding steps are captured as CUDA graphs. Sessions with a Loop or an If, all of training, cannot be. */
+  captureSteps: boolean;
 }
 
 /**
@@ -19,19 +26,20 @@ export interface DeviceSettings {
  * @throws UserError that says what is missing when the device cannot be used
  */
 export function sessionOptionsOf(
-  { device, threads, gpuMemoryLimit, tf32, cudaGraphs }: DeviceSettings,
+  { device, threads, gpuMemoryLimit, gpuArena, tf32, cudaGraphs = false }: DeviceSettings,
   hooks: Pick<RunHooks, 'onNotice' | 'verbose'> = {},
-): SessionOptions {
+): MachineOptions {
   const parsed = parseDevice(device);
   checkDevice(parsed);
   const told = new Set<string>();
   return {
     device: parsed,
+    captureSteps: cudaGraphs,
     ...(threads !== undefined && { intraOpThreads: threads }),
     cuda: {
       ...(gpuMemoryLimit !== undefined && { memoryLimit: Math.round(gpuMemoryLimit * 2 ** 30) }),
+      ...(gpuArena !== undefined && { arenaExtendStrategy: gpuArena }),
       ...(tf32 !== undefined && { tf32 }),
-      ...(cudaGraphs !== undefined && { graphs: cudaGraphs }),
     },
     onPlacement(nodes) {
       const message = cpuNodesNotice(nodes, device, hooks.verbose);

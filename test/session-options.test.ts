@@ -27,3 +27,8 @@ it('tells it once for each kind of graph', () => {
 it('refuses a device that cannot be used, at once', () => {
   expect(() => sessionOptionsOf({ device: 'cuda:9' })).toThrow(UserError);
 });
+
+it('captures decoding steps alone: no session is told to capture what it runs', () => {
+  const { cuda, captureSteps } = sessionOptionsOf({ device: 'cpu', cudaGraphs: true, gpuArena: 'kNextPowerOfTwo' });
+  expect({ cuda, captureSteps }).toEqual({ cuda: { arenaExtendStrategy: 'kNextPowerOfTwo' }, captureSteps: true });
+});

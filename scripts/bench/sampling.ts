@@ -52,6 +52,7 @@ async function openSampling(vocabulary: number) {
       topK: b.input('top_k', 'int64', []),
       topP: b.input('top_p', 'float32', []),
       minP: b.input('min_p', 'float32', []),
+      forCpu: true,
     },
   });
   b.output('sampled_ids', sampled.tokens);

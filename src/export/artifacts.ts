@@ -45,7 +45,7 @@ export interface GraphOptions {
   ema?: boolean | undefined;
   /** Optimizer graph: which weights are decayed, by default matrices alone. */
   weightDecayOn?: WeightDecayOn;
-  /** Training graph: products arranged for ONNX Runtime's kernels on the CPU. */
+  /** Training and step graph: arranged for ONNX Runtime's kernels on the CPU; they run elsewhere, too, but not as well. */
   forCpu?: boolean | undefined;
   /** Evaluation graph: whose entropy its output `entropy` is, see HeadOptions. */
   entropyTopK?: number;
@@ -124,6 +124,7 @@ export function buildArtifactGraph(
     {
       scaledLoss: isLossScaled(dtype),
       truncation,
+      forCpu,
       ...(name === 'evalModel' && { entropyTopK }),
     },
   );

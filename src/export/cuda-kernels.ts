@@ -44,7 +44,8 @@ const CUDA_KERNELS: Record<Op, readonly DType[]> = {
   Tanh: WITH_BFLOAT16,
   Softplus: FLOATS,
   Relu: WITH_BFLOAT16,
-  ThresholdedRelu: FLOATS,
+  // Up to opset 21: the one kernel is of version 10, and is not taken for version 22.
+  ThresholdedRelu: [],
   Cos: FLOATS,
   Sin: FLOATS,
   Cast: MOVED,

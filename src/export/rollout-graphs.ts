@@ -51,6 +51,8 @@ export function buildPrefill(context: DecoderContext): void {
 export interface StepGraphOptions {
   /** Cut the tokens that are drawn from by top-k, top-p and min-p; default true. */
   truncation?: boolean;
+  /** Operators that are fast on the CPU and have no CUDA kernel; default false. */
+  forCpu?: boolean;
 }
 
 /**
@@ -69,7 +71,7 @@ export interface StepGraphOptions {
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
-export function buildStep(context: DecoderContext, { truncation = true }: StepGraphOptions = {}): void {
+export function buildStep(context: DecoderContext, { truncation = true, forCpu = false }: StepGraphOptions = {}): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
   const rep = numHeads / numKvHeads;
@@ -134,6 +136,7 @@ export function buildStep(context: DecoderContext, { truncation = true }: StepGr
         topK: b.input('top_k', 'int64', []),
         topP: b.input('top_p', 'float32', []),
         minP: b.input('min_p', 'float32', []),
+        forCpu,
       },
     }),
   };

@@ -10,6 +10,8 @@ export interface TruncationInputs {
   topP: Value;
   /** float32 [] in [0, 1]: those at least this fraction as likely as the likeliest; 0 for all. */
   minP: Value;
+  /** Built for the CPU: by ThresholdedRelu, one pass, which has no CUDA kernel. Comparison and Where take three times as long there. */
+  forCpu?: boolean;
 }
 
 /** Smallest normal number: as a threshold it keeps all that can be drawn. */
@@ -35,6 +37,7 @@ export class Truncation {
   readonly #switch: RowSwitch;
   /** (n, 1): one over the threshold. */
   readonly #scale: Value;
+  readonly #forCpu: boolean;
 
   /**
    * @param probabilities float32 [N, V], N >= 1
@@ -43,13 +46,14 @@ export class Truncation {
    */
   constructor(b: GraphBuilder, probabilities: Value, most: Value, inputs: TruncationInputs, enabled: Value) {
     this.#b = b;
-    const { topK, topP, minP } = inputs;
+    const { topK, topP, minP, forCpu = false } = inputs;
+    this.#forCpu = forCpu;
     const byCount = b.and(enabled, b.greater(topK, 0));
     const byMass = b.and(enabled, b.less(topP, 1));
     const byRatio = b.and(enabled, b.greater(minP, 0));
     const sorted = likeliest(b, probabilities, byCount, byMass, topK); // (N, k)
     const count = b.where(byCount, lastColumn(b, sorted), 0); // thresholds (N, 1)
-    const mass = b.where(byMass, massThreshold(b, probabilities, sorted, byCount, byMass, topP), 0);
+    const mass = b.where(byMass, massThreshold(b, probabilities, sorted, byCount, byMass, inputs), 0);
     const threshold = b.max(b.max(count, mass), b.mul(most, minP));
     this.#switch = new RowSwitch(b, 'truncated', probabilities.shape[0], b.or(b.or(byCount, byMass), byRatio));
     this.#scale = this.#switch.on(scaleOf(b, threshold));
@@ -60,15 +64,17 @@ export class Truncation {
    * `reduce` keeps the rows.
    */
   masses(probabilities: Value, reduce: (masses: Value) => Value = (masses) => masses): Value {
-    const kept = keep(this.#b, this.#switch.on(probabilities), this.#scale);
+    const kept = keep(this.#b, this.#switch.on(probabilities), this.#scale, this.#forCpu);
     const untouched = reduce(probabilities);
     return this.#switch.merge(reduce(kept), this.#switch.off(untouched));
   }
 }
 
 /** probability / threshold where that is above 1, else 0. */
-const keep = (b: GraphBuilder, probabilities: Value, scale: Value): Value =>
-  b.thresholdedRelu(b.mul(probabilities, scale), 1);
+function keep(b: GraphBuilder, probabilities: Value, scale: Value, forCpu: boolean): Value {
+  const x = b.mul(probabilities, scale);
+  return forCpu ? b.thresholdedRelu(x, 1) : b.where(b.greater(x, 1), x, 0);
+}
 
 /** One over a threshold that lets probabilities equal to this one pass; finite where it is 0. */
 const scaleOf = (b: GraphBuilder, threshold: Value): Value => b.div(SLACK, b.max(threshold, SMALLEST * SLACK));
@@ -101,7 +107,7 @@ function massThreshold(
   sorted: Value,
   byCount: Value,
   byMass: Value,
-  topP: Value,
+  { topP, forCpu = false }: TruncationInputs,
 ): Value {
   const cumulative = b.cumsum(sorted, 1);
   const together = lastColumn(b, cumulative);
@@ -113,7 +119,13 @@ function massThreshold(
 
   const short = b.and(b.and(byMass, b.not(byCount)), b.less(together, wanted));
   const rows = b.squeeze(b.nonZero(b.squeeze(short, [1]), 'short'), [0]); // (short)
-  const found = searchThreshold(b, b.gather(probabilities, rows), b.gather(least, rows), b.gather(wanted, rows));
+  const found = searchThreshold(
+    b,
+    b.gather(probabilities, rows),
+    b.gather(least, rows),
+    b.gather(wanted, rows),
+    forCpu,
+  );
   return b.scatterElements(threshold, b.unsqueeze(rows, [1]), found, 0, 'none');
 }
 
@@ -121,12 +133,12 @@ function massThreshold(
  * The largest threshold [n, 1] whose tokens have the mass wanted [n, 1], below that of `least` [n, 1]. The higher the
  * threshold, the less mass: of ever smaller steps up from far below, those are taken that leave enough.
  */
-function searchThreshold(b: GraphBuilder, probabilities: Value, least: Value, wanted: Value): Value {
+function searchThreshold(b: GraphBuilder, probabilities: Value, least: Value, wanted: Value, forCpu: boolean): Value {
   let found = b.max(b.mul(least, 2 ** -32), SMALLEST);
   for (const power of SEARCH_POWERS) {
     const next = b.mul(found, 2 ** power);
     const scale = b.reciprocal(next);
-    const mass = b.reduceSum(keep(b, probabilities, scale), [1]); // (n, 1), in units of the threshold
+    const mass = b.reduceSum(keep(b, probabilities, scale, forCpu), [1]); // (n, 1), in units of the threshold
     found = b.where(b.greaterOrEqual(mass, b.mul(wanted, scale)), next, found);
   }
   return found;

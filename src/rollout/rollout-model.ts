@@ -26,6 +26,8 @@ function isInPrefill(weight: string, numLayers: number): boolean {
 /** How the sessions of a rollout are made. */
 export interface RolloutModelOptions extends SessionOptions {
   weights?: ReadonlyMap<string, Value>;
+  /** Decoding steps are captured as CUDA graphs; prefill is not, since chunks of a trunk differ in shape. Default false. */
+  captureSteps?: boolean;
 }
 
 /** The prefill and step sessions, and what their signatures say about the model. */
@@ -79,20 +81,19 @@ export class RolloutModel implements Disposable {
    * @throws UserError when a graph cannot be loaded or is not one of ours
    */
   static async create(graphs: RolloutGraphs, options: RolloutModelOptions = {}): Promise<RolloutModel> {
-    const { weights = new Map<string, Value>(), ...sessionOptions } = options;
+    const { weights = new Map<string, Value>(), captureSteps = false, ...sessionOptions } = options;
     const sessions: Session[] = [];
     try {
-      const step = await Session.create(graphs.step, sessionOptions);
+      const capturesSteps = captureSteps && (options.device ?? CPU).kind !== 'cpu';
+      const step = await Session.create(graphs.step, {
+        ...sessionOptions,
+        ...(capturesSteps && { cuda: { ...sessionOptions.cuda, graphs: true } }),
+      });
       sessions.push(step);
       const numLayers = layersOf(step);
       const initializers = new Map([...(options.initializers ?? [])].filter(([name]) => isInPrefill(name, numLayers)));
-      // Chunks of a trunk differ in shape: only decoding steps are worth capturing.
-      const prefill = await Session.create(graphs.prefill, {
-        ...sessionOptions,
-        ...{ initializers, cuda: { ...sessionOptions.cuda, graphs: false } },
-      });
+      const prefill = await Session.create(graphs.prefill, { ...sessionOptions, initializers });
       sessions.push(prefill);
-      const capturesSteps = options.cuda?.graphs === true && (options.device ?? CPU).kind !== 'cpu';
       return new RolloutModel(graphs, prefill, step, options.device ?? CPU, weights, capturesSteps);
     } catch (error) {
       for (const session of sessions) session.dispose();

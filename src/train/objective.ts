@@ -5,7 +5,7 @@ import type { OpenModel } from '../model-directory.ts';
 import type { TrainingSession } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
 import type { RunFolder } from '../run-folder.ts';
-import type { SessionOptions } from '../runtime/index.ts';
+import type { MachineOptions } from '../session-options.ts';
 import type { TreeDocument } from '../tree-batch.ts';
 import type { CountedData } from './data-metrics.ts';
 import { isSessionEma, type KlReference } from './kl-reference.ts';
@@ -26,7 +26,7 @@ export interface TrainContext {
   /** SHA-256 of the model under --kl-reference, where there is one. */
   referenceHash: string | undefined;
   session: TrainingSession;
-  sessionOptions: SessionOptions;
+  sessionOptions: MachineOptions;
   /** Samples under the weights of `session`. */
   policy: PolicySampler;
   /** What the KL is taken to. */

@@ -3,7 +3,7 @@ import { recordedSettings } from '../config-resolve.ts';
 import type { OpenModel } from '../model-directory.ts';
 import { sampledLength, type TrainingSession } from '../optim/index.ts';
 import { type DocumentRollouts, type RolloutDocument, RolloutEngine, type RolloutOptions } from '../rollout/index.ts';
-import type { SessionOptions } from '../runtime/index.ts';
+import type { MachineOptions } from '../session-options.ts';
 import type { StepTokens, TrainContext } from './objective.ts';
 
 /**
@@ -13,10 +13,10 @@ import type { StepTokens, TrainContext } from './objective.ts';
 export class PolicySampler implements Disposable {
   readonly #model: OpenModel;
   readonly #session: TrainingSession;
-  readonly #options: SessionOptions;
+  readonly #options: MachineOptions;
   #resident: RolloutEngine | undefined;
 
-  constructor(model: OpenModel, session: TrainingSession, options: SessionOptions) {
+  constructor(model: OpenModel, session: TrainingSession, options: MachineOptions) {
     this.#model = model;
     this.#session = session;
     this.#options = options;

@@ -28,7 +28,7 @@ export type Sampler = (
  * Draws once for every uniform, all from one row of logits [V]; or, with `rowOf`, each from its own row of several
  * [rows * V]. The rows are one batch of the graph.
  */
-export async function openSampler(vocabulary: number, truncation = true): Promise<Sampler> {
+export async function openSampler(vocabulary: number, truncation = true, forCpu = true): Promise<Sampler> {
   const b = new GraphBuilder('sampling');
   const rows = b.input('logits', 'float32', ['rows', vocabulary]);
   const logits = b.gather(rows, b.input('row_of', 'int64', ['N']));
@@ -40,6 +40,7 @@ export async function openSampler(vocabulary: number, truncation = true): Promis
         topK: b.input('top_k', 'int64', []),
         topP: b.input('top_p', 'float32', []),
         minP: b.input('min_p', 'float32', []),
+        forCpu,
       },
     }),
   };

@@ -177,3 +177,16 @@ test('the vocabulary of Qwen3, up to tokens at the edge of float32 sums', async 
     });
   }
 });
+
+it.each([{ topK: 20 }, { topP: 0.9 }, { topP: 0.999 }, { minP: 0.1 }, { topK: 50, topP: 0.5, minP: 0.01 }])(
+  'draws the same built for the CPU and for a device: %o',
+  async (options) => {
+    const vocabulary = 1024;
+    const logits = randomLogits(vocabulary, 1);
+    const uniforms = evenly(500);
+    const [cpu, device] = await Promise.all([true, false].map((forCpu) => openSampler(vocabulary, true, forCpu)));
+    const drawn = await cpu(logits, uniforms, { temperature: 1, ...options });
+    expect(await device(logits, uniforms, { temperature: 1, ...options })).toEqual(drawn);
+    expect(new Set(Array.from(drawn.tokens)).size).toBeGreaterThan(5);
+  },
+);
