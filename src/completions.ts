@@ -24,16 +24,26 @@ export interface Verifier {
   reference?(document: RolloutDocument): string | undefined;
 }
 
+/** The completions behind one position; there is no baseline to score them. */
+export interface CompletionGroup extends ThoughtGroup {
+  documentId: string;
+}
+
+/** Completions by group, and what they are worth before penalties. */
+export interface VerifiedCompletions {
+  groups: CompletionGroup[];
+  given: GivenRewards;
+}
+
 /**
- * Turns completions into rewards and advantages; those behind one position are a group.
+ * Says what completions are worth; those behind one position are a group.
  * @param custom pays in place of the verifier, and is told what that would pay
  */
-export async function payCompletions(
+export async function verifyCompletions(
   rollouts: readonly DocumentRollouts[],
   verifier: Verifier,
-  rules: PayRules,
   custom?: CustomPay,
-): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
+): Promise<VerifiedCompletions> {
   const groups = rollouts.flatMap(({ document, thoughts }) =>
     document.positions.map((position) => ({
       document,
@@ -47,6 +57,16 @@ export async function payCompletions(
     completionsOf(thoughts).map((completion) => verifier.reward(document, completion)),
   );
   const given = custom ? await asked(groups, verified, verifier, custom) : { name: verifier.name, rewards: verified };
+  return { groups, given };
+}
+
+/** Turns what completions are worth into rewards and advantages; all of a step at once, for means over the step. */
+export async function payCompletions(
+  verified: readonly VerifiedCompletions[],
+  rules: PayRules,
+): Promise<{ groups: PaidGroup[]; metrics: RewardMetrics }> {
+  const groups = verified.flatMap((part) => part.groups);
+  const given = { ...verified[0].given, rewards: verified.flatMap((part) => part.given.rewards) };
   const { metrics, ...paid } = await payGroups(groups, rules, given);
   return {
     groups: groups.map((group, b) => ({

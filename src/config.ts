@@ -452,6 +452,12 @@ const objectiveOptions = {
   proxyModel: option(text.optional(), OBJECTIVE, 'Model whose entropy says which positions are hard (rpt)', {
     ...{ path: true, defaultText: '--model, as it is at the start' },
   }),
+  resampleFrom: option(
+    z.int().min(0).optional(),
+    OBJECTIVE,
+    'From this step on, documents whose completions are all paid the same are replaced by others; 0 for never (rpt, grpo)',
+    { defaultText: '500 for rpt, 0 for grpo' },
+  ),
   documentsPerStep: option(count.optional(), OBJECTIVE, 'Documents, prompts of grpo, or examples of sft, per step', {
     defaultText: '512, 256 for rpt, 128 for grpo, 8 for sft',
   }),
@@ -615,7 +621,13 @@ export const trainOptionsSchema = z.object({
   json,
 });
 
-const RLP_SAMPLING = { groupSize: 16, temperature: 0.7, advantageScale: 'none', entropyTopK: 0 } as const;
+const RLP_SAMPLING = {
+  groupSize: 16,
+  temperature: 0.7,
+  advantageScale: 'none',
+  entropyTopK: 0,
+  resampleFrom: 0,
+} as const;
 
 /**
  * Defaults that differ between objectives: the paper's where it has one (CPT: beta2 0.95, weight decay 0.1, the rate from 1e-6
@@ -629,6 +641,7 @@ const OBJECTIVE_DEFAULTS: Record<
     groupSize: number;
     temperature: number;
     entropyTopK: number;
+    resampleFrom: number;
     advantageScale: z.output<typeof advantageScales>;
     documentsPerStep: number;
     learningRate: number;
@@ -649,12 +662,12 @@ const OBJECTIVE_DEFAULTS: Record<
     ...{ beta2: 0.95, weightDecay: 0, emaDecay: RLP_EMA_DECAY },
   },
   rpt: {
-    ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group', entropyTopK: 16 },
+    ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group', entropyTopK: 16, resampleFrom: 500 },
     ...{ documentsPerStep: 256, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
     ...{ beta2: 0.999, weightDecay: 0.01, steps: 1000 },
   },
   grpo: {
-    ...{ groupSize: 8, temperature: 1, advantageScale: 'group', entropyTopK: 0 },
+    ...{ groupSize: 8, temperature: 1, advantageScale: 'group', entropyTopK: 0, resampleFrom: 0 },
     ...{ documentsPerStep: 128, learningRate: 1e-6, finalFraction: 0, schedule: 'cosine' },
     ...{ beta2: 0.999, weightDecay: 0, epochs: 1 },
   },
@@ -689,7 +702,7 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride', 'entropyTopK']),
   ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'thoughtLoss']),
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
-  ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples']),
+  ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples', 'resampleFrom']),
   ...usedBy(['rpt'], ['prediction', 'entropyThreshold', 'proxyModel']),
   ...usedBy(['grpo'], ['answerColumn', 'withoutThought', 'answerPattern']),
   ...usedBy(['rlp', 'rpt', 'grpo', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
@@ -801,6 +814,7 @@ export const trainSchema = trainOptionsSchema
       groupSize: options.groupSize ?? defaults.groupSize,
       temperature: options.temperature ?? defaults.temperature,
       entropyTopK: options.entropyTopK ?? defaults.entropyTopK,
+      resampleFrom: options.resampleFrom ?? defaults.resampleFrom,
       advantageScale: options.advantageScale ?? defaults.advantageScale,
       learningRate,
       documentsPerStep: options.documentsPerStep ?? defaults.documentsPerStep,

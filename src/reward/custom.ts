@@ -26,7 +26,8 @@ export interface RewardInput extends UnpaidRecord {
 /**
  * A reward of the user's own: one finite number a thought, in their order, in whatever unit.
  *
- * It is called once for the thoughts of a training step, of an evaluation (whose `step` is 0), or of a batch of a rollout.
+ * It is called once for the thoughts of a training step, of an evaluation (whose `step` is 0), or of a batch of a rollout; with
+ * --resample-from once for each round of a step.
  * Thoughts at one position of a document follow each other. For a run that can be resumed to the byte it must give the same
  * numbers when it is asked again.
  */

@@ -1,11 +1,19 @@
 import { RolloutWriter } from '../arrow.ts';
-import { completionMetrics, completionRecords, payCompletions, type Verifier } from '../completions.ts';
+import {
+  completionMetrics,
+  completionRecords,
+  payCompletions,
+  type VerifiedCompletions,
+  type Verifier,
+  verifyCompletions,
+} from '../completions.ts';
 import type { TrainConfig } from '../config.ts';
 import type { PayRules } from '../pay.ts';
 import { NO_BASELINE } from '../records.ts';
-import type { CustomReward } from '../reward/index.ts';
-import type { RolloutDocument } from '../rollout/index.ts';
+import { type CustomReward, givesGradient } from '../reward/index.ts';
+import type { DocumentRollouts, RolloutDocument } from '../rollout/index.ts';
 import type { CompletionSettings, ThoughtData } from '../thought-data.ts';
+import { fillStep } from './dynamic-sampling.ts';
 import type { Objective, StepInput, StepLoss, TrainContext } from './objective.ts';
 import { countTokens, rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
 import { thoughtLoss, withForwardPasses } from './thought-documents.ts';
@@ -17,14 +25,31 @@ export interface CompletionTask {
   verifier: Verifier;
   /** A reward of the user's own, in place of the verifier's. */
   custom: CustomReward | undefined;
-  /** What is completed in a step: documents with their positions, at least one. */
-  next(step: number): Promise<{ documents: RolloutDocument[]; metrics: Record<string, number> }>;
+  /** Begins a step. */
+  draw(step: number): CompletionDraw;
   /** The same held-out documents and positions at every evaluation; undefined where there are none. */
   heldOut(): Promise<readonly RolloutDocument[] | undefined>;
-  /** Where `next` stands, as JSON. */
+  /** Where `draw` stands, as JSON. */
   state(): unknown;
   restore(state: unknown): void;
   dispose?(): void;
+}
+
+/** What is completed in a step. */
+export interface CompletionDraw {
+  /**
+   * Up to `count` documents with their positions that the step has not had.
+   * @throws RunError if the data has none for the step
+   */
+  next(count: number): Promise<RolloutDocument[]>;
+  /** Figures of what was drawn. */
+  metrics(): Record<string, number>;
+}
+
+/** Completions that were sampled and verified together. */
+interface Round {
+  rollouts: DocumentRollouts[];
+  verified: VerifiedCompletions;
 }
 
 interface CompletionState {
@@ -74,31 +99,60 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
     return { completions, mean: rewards.reduce((a, b) => a + b, 0) / rewards.length };
   };
 
+  const withGradient = async ({ rollouts, verified }: Round): Promise<RolloutDocument[]> => {
+    const { groups } = await payCompletions([verified], rules);
+    const compared = new Set(
+      groups.filter(({ advantages }) => givesGradient(advantages)).map(({ document }) => document),
+    );
+    return rollouts.map(({ document }) => document).filter((document) => compared.has(document));
+  };
+
   return {
     emaDecay: 1, // the EMA keeps the weights of the start: the reference of the KL, or the proxy
 
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
-      const { documents, metrics: ofTask } = await times.time('score', () => task.next(step));
-      const rollouts = await times.time('rollout', () =>
-        sampleRollouts(context, documents, thoughts.rolloutOptions(step)),
-      );
-      times.count('rollout', sampledTokens(rollouts));
       const versions = { step, policyVersion, baselineVersion: NO_BASELINE };
+      const drawn = task.draw(step);
+      const draw = (count: number) => times.time('score', () => drawn.next(count));
+      const sample = async (documents: RolloutDocument[]): Promise<Round> => {
+        const rollouts = await times.time('rollout', () =>
+          sampleRollouts(context, documents, thoughts.rolloutOptions(step)),
+        );
+        times.count('rollout', sampledTokens(rollouts));
+        const pay = custom && { reward: custom, decode: thoughts.decode, versions };
+        return { rollouts, verified: await times.time('score', () => verifyCompletions(rollouts, verifier, pay)) };
+      };
+      const { documentsPerStep: wanted, resampleFrom } = config;
+      const resamples = resampleFrom > 0 && step >= resampleFrom;
+      const filled = resamples ? await fillStep({ wanted, draw, sample, keptOf: withGradient }) : undefined;
+      const rounds = filled?.rounds ?? [await sample(await draw(wanted))];
+      const rollouts = rounds.flatMap((round) => round.rollouts);
       const { groups, metrics } = await times.time('score', () =>
-        payCompletions(rollouts, verifier, rules, custom && { reward: custom, decode: thoughts.decode, versions }),
+        payCompletions(
+          rounds.map(({ verified }) => verified),
+          rules,
+        ),
       );
       await using writer = await RolloutWriter.open(folder.rolloutsPath(step), metadata);
       await writer.append(completionRecords(groups, thoughts.decode, versions));
       await writer.finish();
       const open = config.withoutThought ? [] : thoughts.delimiters.open;
-      const loss = thoughtLoss(groups, open, lossOptions);
+      const kept = filled === undefined ? groups : groups.filter(({ document }) => filled.kept.includes(document));
+      const loss = thoughtLoss(kept, open, lossOptions);
       const { documents: trees, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
       const completions = groups.flatMap((group) => group.thoughts);
       const tokens = countTokens(rollouts, open);
       return {
         documents: trees,
         tokens,
-        metrics: { ...metrics, ...completionMetrics(completions), ...passes, ...ofTask },
+        metrics: {
+          ...{ ...metrics, ...completionMetrics(completions), ...passes, ...drawn.metrics() },
+          ...(filled && {
+            'dynamic_sampling/documents': filled.sampled,
+            'dynamic_sampling/kept_ratio': filled.withGradient / filled.sampled,
+            'dynamic_sampling/filled_ratio': filled.kept.length / wanted,
+          }),
+        },
       };
     },
 

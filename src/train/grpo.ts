@@ -12,6 +12,7 @@ import { ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
 import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
+import { StepDraw } from './step-draw.ts';
 
 /** Sets how many prompts a step takes. */
 const PROMPTS_FLAG = '--documents-per-step';
@@ -64,9 +65,16 @@ export const openGrpo: OpenObjective = async (config, model) => {
             answerReward(thoughts.answerText(answer.tokens), answers.get(document) ?? '', rules),
           reference: (document) => answers.get(document),
         },
-        async next() {
-          const batch = await loader.nextBatch(config.documentsPerStep, PROMPTS_FLAG);
-          return { documents: batch.map(placed), metrics: dataMetrics(data, loader.epochs) };
+        draw() {
+          const draw = new StepDraw({
+            perStep: config.documentsPerStep,
+            nextBatch: (count) => loader.nextBatch(count, PROMPTS_FLAG),
+            place: async (batch) => batch.map(placed),
+          });
+          return {
+            next: (count) => draw.next(count),
+            metrics: () => dataMetrics(data, loader.epochs),
+          };
         },
         heldOut: async () => heldOut,
         state: (): DataCursor => loader.cursor,

@@ -10,12 +10,10 @@ import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
 import { completionObjective, completionSettings } from './completion-objective.ts';
 import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
+import { StepDraw } from './step-draw.ts';
 
 /** Sets how many documents a step takes. */
 const DOCUMENTS_FLAG = '--documents-per-step';
-
-/** Batches without a position, in a row, after which the threshold is taken to be too high. */
-const EMPTY_BATCHES = 10;
 
 /**
  * RPT (Dong et al., arXiv 2506.08007): the model thinks at positions of a text that a proxy finds hard, states what comes next,
@@ -86,15 +84,20 @@ export const openRpt: OpenObjective = async (config, model) => {
               thoughts.bytesOf(Array.from(tokens).slice(position)),
             ),
         },
-        async next(step) {
-          for (let batches = 0; batches < EMPTY_BATCHES; batches++) {
-            const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
-            const documents = await place(batch, step);
-            if (documents.length === 0) continue;
-            const kept = documents.length / batch.length;
-            return { documents, metrics: { 'data/documents_kept': kept, ...dataMetrics(data, loader.epochs) } };
-          }
-          throw new RunError(tooCertain(`step ${step}`, EMPTY_BATCHES * config.documentsPerStep));
+        draw(step) {
+          const draw = new StepDraw({
+            perStep: config.documentsPerStep,
+            nextBatch: (count) => loader.nextBatch(count, DOCUMENTS_FLAG),
+            place: (batch) => place(batch, step),
+          });
+          return {
+            async next(count) {
+              const documents = await draw.next(count);
+              if (draw.share > 0) return documents;
+              throw new RunError(tooCertain(`step ${step}`, draw.seen));
+            },
+            metrics: () => ({ 'data/documents_kept': draw.share, ...dataMetrics(data, loader.epochs) }),
+          };
         },
         async heldOut() {
           // The proxy does not change, and neither do the positions.

@@ -121,6 +121,104 @@ describe('GRPO', () => {
   });
 });
 
+describe('dynamic sampling', () => {
+  /** Questions that begin with an even digit are paid all the same. */
+  const someFlat = () => {
+    writeFileSync(
+      folder.in('flat.mjs'),
+      `export default (rows) => rows.map(({ document, rollout }) => (Number(document[0]) % 2 === 0 ? 0.5 : rollout % 2));`,
+    );
+    return { reward: folder.in('flat.mjs') };
+  };
+  const isFlat = ({ documentId }: RolloutRecord) => Number(documentId[0]) % 2 === 0;
+  const trained = async (step: number) => {
+    const records = await recordsOf(step);
+    const documents = new Set(records.map(({ documentId }) => documentId));
+    expect(records).toHaveLength(4 * documents.size);
+    const compared = new Set(records.filter((record) => !isFlat(record)).map(({ documentId }) => documentId));
+    return { documents: documents.size, compared: compared.size, records };
+  };
+
+  it('replaces prompts without spread until a step has its number, from the step on that is asked for', async () => {
+    await train(configOf({ ...someFlat(), steps: 2, documentsPerStep: 6, resampleFrom: 2 }));
+    const rows = await readMetrics(folder.in('run'));
+    const [first, second] = [await trained(1), await trained(2)];
+    expect(first.documents).toBe(6);
+    expect(first.compared).toBeLessThan(6); // the second step would be so, too
+    expect(rows[0]).not.toHaveProperty('dynamic_sampling/documents');
+    expect(second.compared).toBeGreaterThanOrEqual(6);
+    expect(second.documents).toBeGreaterThan(second.compared);
+    expect(rows[1]).toMatchObject({
+      'dynamic_sampling/documents': second.documents,
+      'dynamic_sampling/kept_ratio': second.compared / second.documents,
+      'dynamic_sampling/filled_ratio': 1,
+      frac_reward_zero_std: 1 - second.compared / second.documents, // of all that was sampled
+    });
+    for (const record of second.records) {
+      const half = record.rollout % 2 === 0 ? -0.5 : 0.5; // std of 0 1 0 1 with n - 1: 0.577
+      expect(record.advantage).toBeCloseTo(isFlat(record) ? 0 : half / (Math.sqrt(1 / 3) + 1e-4), 9);
+    }
+    // Tokens are those of all prompts: 7 each, digits and the equals sign.
+    expect(Number(rows[1].num_input_tokens) - Number(rows[0].num_input_tokens)).toBe(7 * second.documents);
+    expect(rows[1].epoch).toBeCloseTo((6 + second.documents) / 1024, 9);
+    const explained = readFileSync('docs/metrics.md', 'utf8');
+    expect(Object.keys(rows[1]).filter((name) => !explained.includes(`\`${name}\``))).toEqual([
+      'rewards/flat/mean',
+      'rewards/flat/std',
+    ]);
+  });
+
+  it('makes the step that the prompts with spread make by themselves', async () => {
+    const config = { ...someFlat(), steps: 1, documentsPerStep: 6, learningRate: 1e-3 };
+    await train(configOf({ ...config, resampleFrom: 1 }));
+    const compared = (await trained(1)).records.filter((record) => !isFlat(record));
+    const ids = [...new Set(compared.map(({ documentId }) => documentId))].slice(0, 6);
+    const weights = readFileSync(folder.in('run', 'checkpoints', 'step-000001', 'model.safetensors'));
+    rmSync(folder.in('run'), { recursive: true });
+    const rows = ids.map((id) => `${JSON.stringify({ id, prompt: `${id}=`, answer: 0 })}\n`);
+    writeFileSync(folder.in('few.jsonl'), rows.join(''));
+    await train(configOf({ ...config, data: [folder.in('few.jsonl')] }));
+    const alone = readFileSync(folder.in('run', 'checkpoints', 'step-000001', 'model.safetensors'));
+    const floats = (file: Buffer) => {
+      const start = 8 + Number(file.readBigUInt64LE(0));
+      return new Float32Array(file.buffer.slice(file.byteOffset + start, file.byteOffset + file.length));
+    };
+    const [a, b] = [floats(weights), floats(alone)];
+    expect(b).toHaveLength(a.length);
+    // AdamW's first step is the sign of the gradient: where that is 0 but for rounding, the two may differ.
+    const differing = a.reduce((count, value, i) => count + Number(Math.abs(value - b[i]) > 1e-5), 0);
+    expect(differing).toBeLessThan(a.length / 100);
+  });
+
+  it('ends where the data does, with fewer prompts, and none where all are flat', async () => {
+    await train(configOf({ ...someFlat(), steps: 1, documentsPerStep: 8, limit: 8, resampleFrom: 1 }));
+    const { documents, compared } = await trained(1);
+    expect(documents).toBe(8);
+    expect(compared).toBeLessThan(8);
+    const [row] = await readMetrics(folder.in('run'));
+    expect(row['dynamic_sampling/filled_ratio']).toBe(compared / 8);
+    rmSync(folder.in('run'), { recursive: true });
+    writeFileSync(folder.in('same.mjs'), 'export default (rows) => rows.map(() => 1);');
+    await train(configOf({ reward: folder.in('same.mjs'), steps: 1, resampleFrom: 1 }));
+    expect((await trained(1)).documents).toBe(40);
+    expect((await readMetrics(folder.in('run')))[0]).toMatchObject({ 'dynamic_sampling/filled_ratio': 0, updates: 0 });
+  });
+
+  it('interrupted and resumed is the uninterrupted run', async () => {
+    const config = configOf({ ...someFlat(), resampleFrom: 1, steps: 3, limit: 32 });
+    await train(config);
+    renameSync(folder.in('run'), folder.in('whole'));
+    const abort = new AbortController();
+    const onProgress = ({ done }: { done: number }) => done >= 1 && abort.abort();
+    await expect(train(config, { signal: abort.signal, onProgress })).rejects.toThrow(RunError);
+    await train({ ...config, resume: true });
+    for (const part of ['rollouts', 'checkpoints/step-000003']) {
+      expect(contentOf(folder.in('run', part))).toEqual(contentOf(folder.in('whole', part)));
+    }
+    expect((await trained(2)).documents).toBeGreaterThan(4);
+  });
+});
+
 describe('a chat template', () => {
   it('is put around prompts: messages, and on demand texts', async () => {
     const template = `{% for m in messages %}{{ m.role[0] + ':' + m.content + ';' }}{% endfor %}{% if add_generation_prompt %}a:{% endif %}`;

@@ -101,6 +101,27 @@ describe('RPT', () => {
     }
   });
 
+  it('replaces documents without a hard position by the next ones', async () => {
+    const lines = readFileSync(join(TINY, 'corpus', 'train.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .slice(0, 60);
+    // Of every other line the position is the equals sign, which is certain.
+    const rows = lines.map((line, id) => ({ ...JSON.parse(line), id, positions: [id % 2 === 0 ? 6 : 7] }));
+    writeFileSync(folder.in('half.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    await train(configOf({ data: [folder.in('half.jsonl')], entropyThreshold: 1, resampleFrom: 2 }));
+    const metrics = await readMetrics(folder.in('run'));
+    for (const [i, row] of metrics.entries()) {
+      const records = await recordsOf(i + 1);
+      const documents = new Set(records.map(({ documentId }) => documentId));
+      expect([...documents].every((id) => Number(id) % 2 === 1)).toBe(true);
+      expect(documents.size).toBe(row['dynamic_sampling/documents'] ?? 4);
+      expect(row['data/documents_kept']).toBeGreaterThan(0.2);
+      expect(row['data/documents_kept']).toBeLessThan(0.8);
+    }
+    expect(metrics[2]['dynamic_sampling/documents']).toBeGreaterThan(4);
+  });
+
   it('a proxy of the same weights says the same', async () => {
     const more = { steps: 1, positionStrategy: 'uniform', positions: 2, entropyThreshold: 1 } as const;
     await train(configOf(more));
@@ -112,7 +133,7 @@ describe('RPT', () => {
 
   it('interrupted and resumed is the uninterrupted run', async () => {
     const config = configOf({
-      ...{ positionStrategy: 'uniform', positions: 2, entropyThreshold: 1, maxCompletionTokens: 2 },
+      ...{ positionStrategy: 'uniform', positions: 2, entropyThreshold: 1, maxCompletionTokens: 2, resampleFrom: 2 },
       ...{ evalData: [join(TINY, 'corpus', 'held-out.jsonl')], evalEvery: 2, limit: 4 },
     });
     await train(config);
