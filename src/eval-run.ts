@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { type ChoiceRow, choiceLogProbs } from './choice-log-probs.ts';
 import type { EvalConfig } from './config.ts';
-import type { BadRows } from './data/index.ts';
+import { type BadRows, resumeInput } from './data/index.ts';
 import { internal, RunError } from './errors.ts';
 import {
   type Answered,
@@ -162,7 +162,7 @@ async function answerRest(
     const done = kept.answers.length;
     if (!hooks.signal?.aborted || done === total) return;
     const where = done > 0 ? `; ${done} of ${total} questions are kept in ${kept.path}` : '';
-    throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
+    throw new RunError(`interrupted${where}; to go on: the same command with --resume${resumeInput(config.data)}`);
   };
   report();
   stopIfInterrupted();

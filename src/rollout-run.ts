@@ -3,7 +3,7 @@ import { writeBadRows } from './bad-rows-file.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { NO_BFLOAT16, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
-import { type BadRows, badRowsNotice } from './data/index.ts';
+import { type BadRows, badRowsNotice, resumeInput } from './data/index.ts';
 import { RunError, UserError } from './errors.ts';
 import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
@@ -179,7 +179,7 @@ async function writeRollouts(
   const stopIfInterrupted = () => {
     if (!hooks.signal?.aborted || kept === total()) return;
     const where = kept > 0 ? `; ${kept} of ${total()} documents are kept in ${partialPath(config.out)}` : '';
-    throw new RunError(`interrupted${where}; to go on: the same command with --resume`);
+    throw new RunError(`interrupted${where}; to go on: the same command with --resume${resumeInput(config.data)}`);
   };
   stopIfInterrupted();
   for await (const rollouts of input.rollouts) {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -210,9 +210,12 @@ describe('rollouts that are interrupted', () => {
 
   it.each([1, 2])('by Ctrl-C, %i times', async (times) => {
     const out = folder.in(`ctrl-c-${times}.arrow`);
-    const args = ['rollout', '--model', folder.in('model'), '--data', folder.in('data.jsonl'), '--out', out];
+    const data = times === 1 ? '-' : folder.in('data.jsonl');
+    const args = ['rollout', '--model', folder.in('model'), '--data', data, '--out', out];
     const flags = ['--max-thought-tokens', '200', '--group-size', '8', '--documents-per-batch', '4'];
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args, ...flags]);
+    const program = ['--import', 'tsx', 'src/cli/main.ts', ...args, ...flags];
+    const child = spawn(process.execPath, program);
+    child.stdin.end(readFileSync(folder.in('data.jsonl')));
     let text = '';
     child.stderr.on('data', (data) => {
       text += data;
@@ -227,9 +230,17 @@ describe('rollouts that are interrupted', () => {
     } else {
       expect(await once(child, 'close')).toEqual([1, null]);
       expect(text).toContain(asked);
-      expect(text).toMatch(/\nrlp-ort: interrupted; (4|8) of 20 documents are kept in \S+; to go on: the same command/);
+      expect(text).toMatch(
+        /\nrlp-ort: interrupted; (4|8) of 20 documents are kept in \S+; to go on: the same command with --resume, and the same data on standard input\n/,
+      );
     }
-    expect((await runCli([...args, ...flags, '--resume'])).code).toBe(0);
+    const resume = (input: string | Buffer) =>
+      spawnSync(process.execPath, [...program, '--resume'], { input, encoding: 'utf8' });
+    if (times === 1) {
+      const { status, stderr } = resume('{"text": "something else"}\n');
+      expect({ status, stderr }).toEqual({ status: 2, stderr: expect.stringMatching(/dataHash/) });
+    }
+    expect(resume(readFileSync(folder.in('data.jsonl'))).status).toBe(0);
     expect(await rowsOf(out)).toHaveLength(20 * 8);
   });
 

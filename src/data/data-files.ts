@@ -18,6 +18,10 @@ import { readTextRows } from './text-reader.ts';
 /** Standard input, among the names of files. */
 export const STDIN = '-';
 
+/** What a resume needs besides the command, as the end of a sentence. */
+export const resumeInput = (patterns: readonly string[]): string =>
+  patterns.includes(STDIN) ? ', and the same data on standard input' : '';
+
 /** Reader by file name extension: a new format is a new line here. */
 const READERS: Readonly<Record<string, RowReader>> = {
   '.txt': readTextRows,

@@ -1,7 +1,7 @@
 export { BadRows, badRowsNotice } from './bad-rows.ts';
 export { type ChatMessage, type ChatSegment, ChatTemplate, loadChatTemplate } from './chat-template.ts';
 export { Corpus, type CorpusOptions, type Item } from './corpus.ts';
-export { STDIN } from './data-files.ts';
+export { resumeInput, STDIN } from './data-files.ts';
 export { DOCUMENT_COLUMNS, type Document, type DocumentColumns, documentOf, idOf, textOf } from './document.ts';
 export { type ReadOptions, readDocuments } from './documents.ts';
 export { fileHash } from './fingerprint.ts';

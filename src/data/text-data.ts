@@ -25,7 +25,6 @@ export interface ReadSettings {
   /** Default 10,000. */
   shuffleBuffer?: number | undefined;
   dataWeights?: readonly number[] | undefined;
-  resume?: boolean | undefined;
   /** 'column': positions are read, and a row without them is a bad row. */
   positionStrategy?: string | undefined;
 }
@@ -35,7 +34,7 @@ export const DEFAULT_SHUFFLE_BUFFER = 10_000;
 /** The settings for data to measure on, which is read once, in its order. */
 export const heldOutSettings = <S extends ReadSettings>(settings: S): S => ({
   ...settings,
-  ...{ dataWeights: undefined, resume: false, limit: settings.evalLimit ?? settings.limit },
+  ...{ dataWeights: undefined, limit: settings.evalLimit ?? settings.limit },
 });
 
 /**
@@ -82,7 +81,7 @@ export class TextData {
 
   /**
    * Goes through the files once, to check them. With weights each of `patterns` is a corpus, without they are one together.
-   * @throws UserError for what cannot be read; for standard input that would have to be read a second time
+   * @throws UserError for what cannot be read
    */
   static async open(
     patterns: readonly string[],

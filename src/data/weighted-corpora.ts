@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
-import { UserError } from '../errors.ts';
 import { BadRows } from './bad-rows.ts';
 import { Corpus, type CorpusOptions, type Item, type OpenedBefore } from './corpus.ts';
-import { STDIN } from './data-files.ts';
 import { IdSet } from './id-set.ts';
 
 /** Rows that are drawn by weight. */
@@ -16,19 +14,13 @@ export interface WeightedCorpus<T extends Item> {
 
 /**
  * Opens files as corpora: with weights each of `patterns` is one, without they are one together.
- * @throws UserError for what cannot be read; for standard input if it would have to be read a second time
+ * @throws UserError for what cannot be read
  */
 export async function openCorpora<T extends Item>(
   patterns: readonly string[],
-  { dataWeights, resume }: { dataWeights?: readonly number[] | undefined; resume?: boolean | undefined },
+  { dataWeights }: { dataWeights?: readonly number[] | undefined },
   options: CorpusOptions<T>,
 ): Promise<WeightedCorpus<T>[]> {
-  if (resume && patterns.includes(STDIN)) {
-    throw new UserError(
-      `--resume: the data came from standard input (${STDIN}), which cannot be read again. Save it in a file, and start ` +
-        'again with that as --data',
-    );
-  }
   const before: OpenedBefore = { files: [], ids: new IdSet() };
   const corpora: WeightedCorpus<T>[] = [];
   for (const [i, group] of (dataWeights ? patterns.map((pattern) => [pattern]) : [patterns]).entries()) {

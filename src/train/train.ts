@@ -1,6 +1,6 @@
 import { writeBadRows } from '../bad-rows-file.ts';
 import type { TrainConfig } from '../config.ts';
-import { BadRows, badRowsNotice } from '../data/index.ts';
+import { BadRows, badRowsNotice, resumeInput } from '../data/index.ts';
 import { messageOf, RunError, UserError } from '../errors.ts';
 import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
@@ -157,9 +157,8 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     if (!hooks.signal?.aborted || thrown !== hooks.signal.reason) throw thrown;
     if (safe.step > saved) await save();
     const kept = safe.step > 0 ? `after step ${safe.step} of ${steps}, which is saved` : 'in the first step';
-    throw new RunError(`interrupted ${kept}; to go on: rlp-ort train --run ${quoted(config.run)} --resume`, {
-      cause: thrown,
-    });
+    const command = `rlp-ort train --run ${quoted(config.run)} --resume${resumeInput(config.data)}`;
+    throw new RunError(`interrupted ${kept}; to go on: ${command}`, { cause: thrown });
   }
 
   const evaluations = (await readMetrics(config.run)).filter(isEvaluation);

@@ -143,16 +143,6 @@ describe.each(['rollout', 'train rlp', 'train cpt'])('%s refuses', (command) => 
   });
 });
 
-describe('rollout refuses', () => {
-  it('to resume what came from standard input', async () => {
-    const args = [...argumentsOf('rollout', folder, { data: '-' }), '--resume'];
-    expect(await refused(folder, args)).toBe(
-      '--resume: the data came from standard input (-), which cannot be read again. Save it in a file, and start again ' +
-        'with that as --data',
-    );
-  });
-});
-
 describe('train refuses', () => {
   it.each([
     ['0', /--data-weights 0: must be numbers above 0/],
