@@ -11,6 +11,7 @@ import {
   Vector,
 } from 'apache-arrow';
 import { decompressZstd } from 'hyparquet-compressors';
+import { exactNumber } from './exact-number.ts';
 import { decompressLz4Frame } from './lz4-frame.ts';
 
 // apache-arrow knows of compressed buffers but leaves the codecs to others. Feather files are LZ4 unless told otherwise.
@@ -125,7 +126,7 @@ function valueAt(data: Data, row: number, decode: (bytes: Uint8Array) => unknown
       );
     default: {
       const value: unknown = new Vector([data]).get(row);
-      return typeof value === 'bigint' ? Number(value) : value;
+      return typeof value === 'bigint' ? exactNumber(value) : value;
     }
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { internal, UserError } from '../errors.ts';
 import { BadRows } from './bad-rows.ts';
-import { type DataFile, openDataFiles } from './data-files.ts';
+import { type DataFile, givenTwice, openDataFiles } from './data-files.ts';
 import { IdSet } from './id-set.ts';
 import { noRows, type Problem, placeOf, type Row, type RowPlace, START, sameId, type WantedColumns } from './row.ts';
 
@@ -93,8 +93,10 @@ export class Corpus<T extends Item> {
     before: OpenedBefore = { files: [], ids: new IdSet() },
   ): Promise<Corpus<T>> {
     const files = await openDataFiles(patterns);
-    const twice = files.find(({ file }) => before.files.some((other) => other.file.name === file.name));
-    if (twice !== undefined) throw new UserError(`data ${twice.file.name}: given twice; name each file once`);
+    for (const { file, identity } of files) {
+      const other = before.files.find((opened) => opened.identity === identity);
+      if (other !== undefined) throw givenTwice(file.name, other.file.name);
+    }
     const hash = createHash('sha256');
     const badRows = new BadRows();
     const { limit = Infinity } = options;

@@ -1,23 +1,30 @@
 import { UserError } from '../errors.ts';
+import { MAX_CHARACTERS } from './document.ts';
 import { readLines } from './lines.ts';
 import type { FoundRow, RowPlace } from './row.ts';
 import type { SourceFile } from './source-file.ts';
 import { decodeUtf8 } from './utf8.ts';
+
+/** Characters of a record. */
+const MAX_RECORD = 4 * MAX_CHARACTERS;
 
 /** One record while its lines come in: a quoted field may hold line ends. */
 class CsvRecord {
   readonly fields: string[] = [];
   /** What is wrong with it; its fields are read on for where it ends. */
   problem: string | undefined;
+  /** Characters so far. */
+  length = 0;
   #field = '';
   /** In `closed` a quote has just been read within quotes: it ends the field, unless another one follows. */
   #state: 'start' | 'plain' | 'quoted' | 'closed' = 'start';
 
   /** @returns whether the record ends with this line */
   add(line: string): boolean {
+    this.length += line.length + 1;
     // A line end is \n or \r\n, and only within quotes is part of the value.
     const text = line.endsWith('\r') ? line.slice(0, -1) : line;
-    for (const character of text) this.#read(character);
+    for (let at = 0; at < text.length; ) at = this.#read(text, at);
     if (this.#state === 'quoted') {
       this.#field += `${line.slice(text.length)}\n`;
       return false;
@@ -26,21 +33,33 @@ class CsvRecord {
     return true;
   }
 
-  #read(character: string): void {
+  /** @returns where to read on */
+  #read(text: string, at: number): number {
+    const upTo = (character: string): number => {
+      const found = text.indexOf(character, at);
+      const end = found < 0 ? text.length : found;
+      this.#field += text.slice(at, end);
+      return end;
+    };
+    const character = text[at];
     if (this.#state === 'quoted') {
-      if (character === '"') this.#state = 'closed';
-      else this.#field += character;
-    } else if (character === ',') {
+      const end = upTo('"');
+      if (end < text.length) this.#state = 'closed';
+      return end + 1;
+    }
+    if (character === ',') {
       this.#end();
-    } else if (character === '"' && this.#state !== 'plain') {
+      return at + 1;
+    }
+    if (character === '"' && this.#state !== 'plain') {
       if (this.#state === 'closed') this.#field += '"';
       this.#state = 'quoted';
-    } else {
-      if (this.#state === 'closed')
-        this.problem = 'text behind the closing quote of a field; a quote in it is written ""';
-      this.#state = 'plain';
-      this.#field += character;
+      return at + 1;
     }
+    if (this.#state === 'closed')
+      this.problem = 'text behind the closing quote of a field; a quote in it is written ""';
+    this.#state = 'plain';
+    return upTo(',');
   }
 
   #end(): void {
@@ -72,6 +91,12 @@ export async function* readCsvRows(file: SourceFile, start: RowPlace): AsyncGene
       record.problem = thrown.message.slice(`${file.name}: `.length);
     }
     const text = bytes.toString('utf8');
+    if (record.length + text.length > MAX_RECORD) {
+      throw new UserError(
+        `${file.name}: the row that begins in line ${line} has more than ${MAX_RECORD} characters. Are the quotes of a field ` +
+          'never closed?',
+      );
+    }
     if (!record.add(offset === 0 ? text.replace(/^\ufeff/, '') : text)) continue;
     const { fields, problem } = record;
     record = undefined;

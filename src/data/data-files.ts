@@ -39,6 +39,8 @@ const COMPRESSIBLE: readonly string[] = ['.txt', '.jsonl', '.json', '.csv'];
 /** A file and how it is read. */
 export interface DataFile {
   file: SourceFile;
+  /** The same for every name of the file. */
+  identity: string;
   read: RowReader;
   /**
    * What to tell the user of a file before it is read.
@@ -47,7 +49,7 @@ export interface DataFile {
   notice?: (file: SourceFile, wanted: WantedColumns) => Promise<string | undefined>;
 }
 
-function readerOf(path: string): Omit<DataFile, 'file'> {
+function readerOf(path: string): Omit<DataFile, 'file' | 'identity'> {
   const name = path.toLowerCase();
   const compression = compressionOf(name) ?? '';
   const extension = extname(name.slice(0, name.length - compression.length));
@@ -74,22 +76,51 @@ export async function openDataFiles(
   stdin: AsyncIterable<Uint8Array> = process.stdin,
 ): Promise<DataFile[]> {
   const files: DataFile[] = [];
-  const seen = new Set<string>();
+  const seen = new Map<string, string>();
   for (const pattern of patterns) {
     for (const path of pattern === STDIN ? [STDIN] : await matchesOf(pattern)) {
-      if (seen.has(path)) throw new UserError(`data ${path}: given twice, also as ${pattern}; name each file once`);
-      seen.add(path);
-      files.push(path === STDIN ? await spool(stdin) : { file: new SourceFile(path), ...readerOf(path) });
+      const identity = await identityOf(path);
+      const before = seen.get(identity);
+      if (before !== undefined) throw givenTwice(path, before === path ? pattern : before);
+      seen.set(identity, path);
+      files.push(path === STDIN ? await spool(stdin) : { file: new SourceFile(path), identity, ...readerOf(path) });
     }
   }
   return files;
 }
 
-async function matchesOf(pattern: string): Promise<string[]> {
-  const stats = await stat(pattern).catch((thrown: unknown) => {
+/** The error for a file that is given a second time. */
+export const givenTwice = (path: string, also: string): UserError =>
+  new UserError(`data ${path}: given twice, also as ${also}; name each file once`);
+
+async function statIfThere(path: string) {
+  // Node.js throws an error of another kind.
+  if (path.includes('\0')) throw new UserError(`data ${JSON.stringify(path)}: a name cannot have a zero byte`);
+  try {
+    return await stat(path, { bigint: true }); // a number would not tell all of Windows's files apart
+  } catch (thrown) {
     if (errnoOf(thrown) === 'ENOENT') return undefined;
-    throw fileError('cannot read', pattern, thrown);
-  });
+    throw fileError('cannot read', path, thrown);
+  }
+}
+
+/**
+ * The same for every name of a file; of one that is not there the name.
+ * @throws UserError for what is neither a file nor a folder: opening a pipe would wait for someone to write into it
+ */
+async function identityOf(path: string): Promise<string> {
+  const stats = path === STDIN ? undefined : await statIfThere(path);
+  if (stats === undefined) return path;
+  if (stats.isFile() || stats.isDirectory()) return `${stats.dev}:${stats.ino}`;
+  const kind = stats.isFIFO() ? 'a pipe' : stats.isSocket() ? 'a socket' : 'a device';
+  throw new UserError(
+    `data ${path}: is ${kind}, and data is read more than once. Write it into a file, or give it on standard input: ` +
+      `--data ${STDIN} < ${path}`,
+  );
+}
+
+async function matchesOf(pattern: string): Promise<string[]> {
+  const stats = await statIfThere(pattern);
   if (stats?.isDirectory() && extname(pattern) === '') {
     throw new UserError(`data ${pattern}: is a folder; name its files, for example as "${join(pattern, '*.jsonl')}"`);
   }
@@ -121,7 +152,7 @@ async function spool(stdin: AsyncIterable<Uint8Array>): Promise<DataFile> {
         .replace(/^\ufeff/, '')
         .trimStart()
         .startsWith('{');
-      return { file: new SourceFile(path, 'stdin'), read: isJsonl ? readJsonlRows : readTextRows };
+      return { file: new SourceFile(path, 'stdin'), identity: STDIN, read: isJsonl ? readJsonlRows : readTextRows };
     } finally {
       await copy.close();
     }

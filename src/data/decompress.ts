@@ -76,9 +76,12 @@ async function* unzstd(compressed: AsyncIterable<Buffer>): AsyncGenerator<Buffer
     }
     return pieces;
   };
+  let isEmpty = true;
   for await (const chunk of compressed) {
+    isEmpty = false;
     for (let i = 0; i < chunk.length; i += ZSTD_PIECE_BYTES)
       yield* push(chunk.subarray(i, i + ZSTD_PIECE_BYTES), false);
   }
+  if (isEmpty) throw new CompressionError('the file is empty');
   yield* push(new Uint8Array(0), true);
 }

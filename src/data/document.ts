@@ -1,6 +1,11 @@
 import { UserError } from '../errors.ts';
 import { describe, InvalidUtf8, placeOf, type Row } from './row.ts';
 
+/**
+ * Characters (UTF-16 units) of a text: the tokenizer takes about 150 bytes of memory for each, and a process has 4 GB by default.
+ */
+export const MAX_CHARACTERS = 2 ** 24;
+
 /** One text of the data, as read. */
 export interface Document {
   /** The row's id, or `FILE:ROW`. Random numbers are drawn for it, so it must be the document's own. */
@@ -53,13 +58,18 @@ export function textOf(row: Row, column: string): string {
   const text = row.values[column];
   const place = placeOf(row);
   if (text === undefined) {
-    const found = row.columns.map((name) => `"${name}"`);
-    const columns = found.length === 0 ? 'no columns' : `the columns ${found.join(', ')}`;
+    const columns = row.columns.length === 0 ? 'no columns' : `the columns ${listed(row.columns)}`;
     throw new UserError(`${place}: expected a column "${column}", found ${columns}`);
   }
   if (text instanceof InvalidUtf8) throw new UserError(`${place}: byte ${text.byte} of "${column}" is not UTF-8`);
   if (typeof text !== 'string') throw new UserError(`${place}: "${column}" must be a string, found ${describe(text)}`);
   if (text.trim() === '') throw new UserError(`${place}: "${column}" is empty`);
+  if (text.length > MAX_CHARACTERS) {
+    throw new UserError(
+      `${place}: "${column}" has ${text.length} characters, and a document may have ${MAX_CHARACTERS}. Split it into documents` +
+        `${/\.txt(\.\w+)?$/i.test(row.file) ? ', for example with --txt-documents paragraph, or line' : ''}`,
+    );
+  }
   const surrogate = /\p{Surrogate}/u.exec(text);
   if (surrogate !== null) {
     const code = text.charCodeAt(surrogate.index).toString(16);
@@ -68,6 +78,15 @@ export function textOf(row: Row, column: string): string {
     );
   }
   return text;
+}
+
+const LISTED_COLUMNS = 30;
+
+/** Names of columns, for messages. */
+export function listed(columns: readonly string[], note: (name: string) => string = () => ''): string {
+  const more = columns.length > LISTED_COLUMNS ? ` and ${columns.length - LISTED_COLUMNS} more` : '';
+  const names = columns.slice(0, LISTED_COLUMNS).map((name) => `"${name}"${note(name)}`);
+  return `${names.join(', ')}${more}`;
 }
 
 /** The id in a column, `FILE:ROW` where the row has none. */

@@ -7,6 +7,7 @@ import {
 } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { messageOf, UserError } from '../errors.ts';
+import { exactNumber } from '../exact-number.ts';
 import { memoryNotice } from './parquet-size.ts';
 import { type FoundRow, InvalidUtf8, type RowPlace, type WantedColumns } from './row.ts';
 import type { SourceFile } from './source-file.ts';
@@ -122,7 +123,7 @@ async function readPart(
 /** A value as JSON would have it. */
 function plain(value: unknown): unknown {
   if (value === undefined || value === null) return null;
-  if (typeof value === 'bigint') return Number(value);
+  if (typeof value === 'bigint') return exactNumber(value);
   if (typeof value !== 'object' || value instanceof InvalidUtf8) return value;
   if (value instanceof Date) return value.toISOString();
   if (ArrayBuffer.isView(value)) return Array.from(value as Uint8Array);

@@ -1,6 +1,6 @@
 import { UserError } from '../errors.ts';
 import type { ChatMessage } from './chat-template.ts';
-import { textOf } from './document.ts';
+import { listed, textOf } from './document.ts';
 import { describe, placeOf, type Row } from './row.ts';
 import { FINISH_REASON, SftLayout } from './sft-columns.ts';
 
@@ -46,9 +46,9 @@ export function sftRowOf(row: Row, layout: SftLayout = new SftLayout()): SftRow 
     };
   }
   const wanted = layout.all;
-  const found = row.columns.map((name) => `"${name}"${wanted.includes(name) && !has(name) ? ' (null)' : ''}`);
+  const found = listed(row.columns, (name) => (wanted.includes(name) && !has(name) ? ' (null)' : ''));
   throw new UserError(
-    `${placeOf(row)}: expected the columns ${layout.expected}, found ${found.length === 0 ? 'no columns' : found.join(', ')}`,
+    `${placeOf(row)}: expected the columns ${layout.expected}, found ${found === '' ? 'no columns' : found}`,
   );
 }
 

@@ -1,9 +1,13 @@
 import { constants } from 'node:buffer';
 import { UserError } from '../errors.ts';
+import { MAX_CHARACTERS } from './document.ts';
 import { type Line, readLines } from './lines.ts';
 import type { FoundRow, RowPlace, TextDocuments, WantedColumns } from './row.ts';
 import type { SourceFile } from './source-file.ts';
 import { decodeUtf8 } from './utf8.ts';
+
+/** No text of the characters that a document may have is longer. */
+const MAX_BYTES = 3 * MAX_CHARACTERS;
 
 /**
  * A `.txt` file: one row that is all of it, or a row for each line or paragraph that is not white space. The number of a row is
@@ -19,20 +23,21 @@ export function readTextRows(
 
 async function* readWhole(file: SourceFile, start: RowPlace, column: string): AsyncGenerator<FoundRow> {
   if (start.row > 0) return;
+  const next = { row: 1, byte: 0 };
   const pieces: Buffer[] = [];
   let length = 0;
   for await (const chunk of file.chunks()) {
     pieces.push(chunk);
     length += chunk.length;
-    if (length > constants.MAX_STRING_LENGTH) {
-      throw new UserError(
-        `${file.name}: more bytes than one document may have (${constants.MAX_STRING_LENGTH}). If its lines or paragraphs are ` +
-          'documents: --txt-documents line, or paragraph. Otherwise split it into documents, one JSON object with a "text" a ' +
-          'line, in a .jsonl file',
-      );
-    }
+    if (length <= MAX_BYTES) continue;
+    const problem = new UserError(
+      `${file.name}: more bytes than one document may have (${MAX_BYTES}). If its paragraphs or lines are documents: ` +
+        '--txt-documents paragraph, or line. Otherwise split it into documents, one JSON object with a "text" a line, in a ' +
+        '.jsonl file',
+    );
+    yield { next, problem, firstRow: 1, rows: 1 };
+    return;
   }
-  const next = { row: 1, byte: 0 };
   try {
     const text = decodeUtf8(Buffer.concat(pieces), file.name);
     if (text.trim() === '') {

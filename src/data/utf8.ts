@@ -23,6 +23,20 @@ export function firstInvalidByte(bytes: Uint8Array): number {
   return Buffer.byteLength(decodes(good) ?? '');
 }
 
+const UTF16 = { name: 'UTF-16', advice: 'Convert the file, for example with: iconv -f UTF-16 -t UTF-8' };
+
+/** What files that are no UTF-8 begin with, and what to do about them. */
+const FORMATS: readonly { start: readonly number[]; name: string; advice: string }[] = [
+  { start: [0xff, 0xfe], ...UTF16 },
+  { start: [0xfe, 0xff], ...UTF16 },
+  { start: [0x1f, 0x8b], name: 'gzip', advice: 'Give it a name that ends in .gz, or decompress it: gunzip' },
+  {
+    start: [0x28, 0xb5, 0x2f, 0xfd],
+    name: 'zstd',
+    advice: 'Give it a name that ends in .zst, or decompress it: unzstd',
+  },
+];
+
 /**
  * Text of `bytes`; a byte order mark at the start is dropped.
  * @param path file of the bytes, for the message
@@ -35,12 +49,9 @@ export function decodeUtf8(bytes: Uint8Array, path: string, offset = 0): string 
   } catch (cause) {
     const invalid = firstInvalidByte(bytes);
     const byte = bytes[invalid].toString(16).padStart(2, '0');
-    const isUtf16 = offset === 0 && (bytes[0] === 0xff || bytes[0] === 0xfe);
-    const encoding = isUtf16 ? 'UTF-16' : 'ITS-ENCODING';
-    throw new UserError(
-      `${path}: byte ${offset + invalid} (0x${byte}) is not UTF-8${isUtf16 ? '; the file looks like UTF-16' : ''}. ` +
-        `Convert the file, for example with: iconv -f ${encoding} -t UTF-8`,
-      { cause },
-    );
+    const looks = offset === 0 ? FORMATS.find(({ start }) => start.every((value, i) => bytes[i] === value)) : undefined;
+    const advice = looks?.advice ?? 'Convert the file, for example with: iconv -f ITS-ENCODING -t UTF-8';
+    const what = looks === undefined ? '' : `; the file looks like ${looks.name}`;
+    throw new UserError(`${path}: byte ${offset + invalid} (0x${byte}) is not UTF-8${what}. ${advice}`, { cause });
   }
 }

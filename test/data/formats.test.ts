@@ -16,7 +16,7 @@ const EXPECTED = readFileSync(golden('documents.jsonl'), 'utf8')
   .trimEnd()
   .split('\n')
   .map((line) => JSON.parse(line));
-const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1|pages|frames)/.test(name));
+const WHOLE = readdirSync(goldenPath('data')).filter((name) => !/^(null|latin1|pages|frames|ids)/.test(name));
 
 let folder: ReturnType<typeof temporaryFolder>;
 beforeEach(() => {
@@ -161,6 +161,11 @@ describe('columns', () => {
 
   it.each(['null.parquet', 'null.feather'])('may have nulls, but a text is no null: %s', async (name) => {
     await expectError(golden(name), `${name}:2: "text" must be a string, found null`);
+  });
+
+  it.each(['ids.parquet', 'ids.feather'])('of ids may have integers that are no exact numbers: %s', async (name) => {
+    const ids = (await collect(readDocuments([golden(name)]))).map(({ id }) => id);
+    expect(ids).toEqual(['9007199254740993', '9007199254740994', '-7']);
   });
 
   it.each(['latin1.parquet', 'latin1.feather'])('of text are UTF-8: %s', async (name) => {

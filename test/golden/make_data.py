@@ -104,6 +104,11 @@ def main() -> None:
     pq.write_table(table, OUT / "latin1.parquet", use_dictionary=False)
     feather.write_feather(table, str(OUT / "latin1.feather"), compression="uncompressed")
 
+    # Ids that a float64 does not hold.
+    large_ids = pa.table({"text": ["a", "b", "c"], "id": pa.array([2**53 + 1, 2**53 + 2, -7], pa.int64())})
+    pq.write_table(large_ids, OUT / "ids.parquet")
+    feather.write_feather(large_ids, str(OUT / "ids.feather"), compression="uncompressed")
+
     # Rows without text, and a column of another type.
     odd = pa.table({"text": ["good", None, "fine"], "number": [1, 2, 3]})
     pq.write_table(odd, OUT / "null.parquet")
