@@ -128,6 +128,9 @@ const entropyTopK = z
   .min(0)
   .refine((value) => value !== 1, { error: 'must be 0 (all tokens) or at least 2' });
 
+/** Of the paper: a context of 2,048 tokens, and thoughts of as many. */
+const RLP_CONTEXT_TOKENS = 2048;
+
 const thoughtOptions = {
   groupSize: option(z.int().min(2).default(16), THOUGHTS, 'Thoughts per position (G)', {
     hint: 'a thought is paid relative to the others at its position',
@@ -148,6 +151,11 @@ const thoughtOptions = {
     entropyTopK.default(0),
     THOUGHTS,
     'Where positions go by entropy: it is that of this many likeliest next tokens, among themselves; 0 for all',
+  ),
+  maxContextTokens: option(
+    count.default(RLP_CONTEXT_TOKENS),
+    THOUGHTS,
+    "Text before a thought, at most: documents are cut behind so many tokens, or fewer where the model's positions hold fewer",
   ),
   maxThoughtTokens: option(count.default(2048), THOUGHTS, 'A thought is cut off and closed at this many tokens'),
   horizon: option(count.default(1), THOUGHTS, 'Tokens after the position whose log-probs pay the thought'),
@@ -467,12 +475,15 @@ const objectiveOptions = {
     'wrapped: documents follow each other in blocks and see those before them; none: each by itself, cut to a block (cpt)',
   ),
   blockLength: option(
-    z.int().min(2).default(2048),
+    z.int().min(2).optional(),
     OBJECTIVE,
     'Tokens of a block of text (cpt); longer examples are cut to it (sft)',
-    { hint: 'a block needs a token to predict and one before it' },
+    {
+      hint: 'a block needs a token to predict and one before it',
+      defaultText: "8192 for cpt, but no more than --batch-tokens and the model's positions; 2048 for sft",
+    },
   ),
-  batchTokens: option(z.int().min(2).default(1_048_576), OBJECTIVE, 'Tokens per step (cpt, --packing wrapped)'),
+  batchTokens: option(z.int().min(2).default(6_291_456), OBJECTIVE, 'Tokens per step (cpt, --packing wrapped)'),
   lossOn: option(
     z.enum(['response', 'all']).default('response'),
     OBJECTIVE,
@@ -609,6 +620,12 @@ export const trainOptionsSchema = z.object({
   temperature: option(thoughtOptions.temperature.unwrap().optional(), THOUGHTS, 'Sampling temperature', {
     defaultText: '0.7, 0.8 for rpt, 1 for grpo',
   }),
+  maxContextTokens: option(
+    count.optional(),
+    THOUGHTS,
+    "Text before a thought, at most: documents are cut behind so many tokens, or fewer where the model's positions hold fewer (rlp, rpt)",
+    { defaultText: '2048, 4096 for rpt' },
+  ),
   entropyTopK: option(
     entropyTopK.optional(),
     THOUGHTS,
@@ -620,6 +637,9 @@ export const trainOptionsSchema = z.object({
   ...trainingMachineOptions,
   json,
 });
+
+/** What CPT's blocks are cut to where nobody says; the model's positions may cut them further. */
+export const CPT_BLOCK_LENGTH = 8192;
 
 const RLP_SAMPLING = {
   groupSize: 16,
@@ -651,6 +671,8 @@ const OBJECTIVE_DEFAULTS: Record<
     beta2: number;
     weightDecay: number;
     emaDecay?: number;
+    blockLength: number;
+    maxContextTokens?: number;
     /** Instead of DEFAULT_STEPS. */
     epochs?: number;
     steps?: number;
@@ -658,31 +680,41 @@ const OBJECTIVE_DEFAULTS: Record<
 > = {
   rlp: {
     ...RLP_SAMPLING,
+    ...{ maxContextTokens: RLP_CONTEXT_TOKENS, blockLength: 2048 },
     ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
     ...{ beta2: 0.95, weightDecay: 0, emaDecay: RLP_EMA_DECAY },
   },
   rpt: {
+    ...{ maxContextTokens: 4096, blockLength: 2048 },
     ...{ groupSize: 8, temperature: 0.8, advantageScale: 'group', entropyTopK: 16, resampleFrom: 500 },
     ...{ documentsPerStep: 256, learningRate: 1e-6, finalFraction: 0, schedule: 'constant' },
     ...{ beta2: 0.999, weightDecay: 0.01, steps: 1000 },
   },
   grpo: {
+    blockLength: 2048,
     ...{ groupSize: 8, temperature: 1, advantageScale: 'group', entropyTopK: 0, resampleFrom: 0 },
     ...{ documentsPerStep: 128, learningRate: 1e-6, finalFraction: 0, schedule: 'cosine' },
     ...{ beta2: 0.999, weightDecay: 0, epochs: 1 },
   },
   cpt: {
+    blockLength: CPT_BLOCK_LENGTH,
     ...RLP_SAMPLING, // without a use
     ...{ documentsPerStep: 512, learningRate: 1e-6, finalFraction: 0.1, schedule: 'cosine' },
     ...{ beta2: 0.95, weightDecay: 0.1 },
   },
   sft: {
+    blockLength: 2048,
     ...RLP_SAMPLING,
     ...{ documentsPerStep: 8, learningRate: 2e-5, finalFraction: 0, schedule: 'linear' },
     ...{ beta2: 0.999, weightDecay: 0, epochs: 3 },
   },
 };
 const DEFAULT_STEPS = 200;
+
+const defaultBlock = ({ objective, packing, batchTokens }: z.output<typeof trainOptionsSchema>): number =>
+  objective === 'cpt' && packing === 'wrapped'
+    ? Math.min(CPT_BLOCK_LENGTH, batchTokens)
+    : OBJECTIVE_DEFAULTS[objective].blockLength;
 
 const defaultReference = ({ objective, baseline }: z.output<typeof trainOptionsSchema>): string =>
   objective === 'rlp' && baseline === 'ema' ? 'ema' : 'start';
@@ -699,7 +731,7 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(THINKING, ['unclosed', 'unclosedPenalty', 'compareWithin', 'advantageScale', 'zeroVariance']),
   ...usedBy(THINKING, ['lengthNormalization', 'klCoefficient', 'klReference', 'importanceSampling', 'importanceCap']),
   ...usedBy(THINKING, ['clipLow', 'clipHigh', 'reward']),
-  ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride', 'entropyTopK']),
+  ...usedBy(['rlp', 'rpt'], ['positions', 'positionStrategy', 'positionStride', 'maxContextTokens', 'entropyTopK']),
   ...usedBy(['rlp'], ['horizon', 'horizonReduction', 'baselinePrompt', 'baseline', 'thoughtLoss']),
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
   ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples', 'resampleFrom']),
@@ -747,6 +779,7 @@ function* unusedSettings(options: z.output<typeof trainOptionsSchema>): Generato
 export const recordedRunSchema = z.object({
   ...modelAndData,
   ...thoughtOptions,
+  maxContextTokens: count.optional(), // files of before this was a setting
   ...trainOptionsSchema.pick({
     ...{ dataWeights: true, shuffleBuffer: true, unclosed: true, unclosedPenalty: true },
     ...{ compareWithin: true, rewardSign: true },
@@ -801,7 +834,8 @@ export const trainSchema = trainOptionsSchema
     if (options.finalLearningRate !== undefined && options.finalLearningRate > peak) {
       refuse('finalLearningRate', `must be at most --learning-rate (${peak})`);
     }
-    if (options.objective === 'cpt' && options.packing === 'wrapped' && options.blockLength > options.batchTokens) {
+    const longerThanStep = options.blockLength !== undefined && options.blockLength > options.batchTokens;
+    if (options.objective === 'cpt' && options.packing === 'wrapped' && longerThanStep) {
       refuse('blockLength', `must be at most --batch-tokens (${options.batchTokens})`);
     }
   })
@@ -813,6 +847,8 @@ export const trainSchema = trainOptionsSchema
       ...options,
       groupSize: options.groupSize ?? defaults.groupSize,
       temperature: options.temperature ?? defaults.temperature,
+      maxContextTokens: options.maxContextTokens ?? defaults.maxContextTokens,
+      blockLength: options.blockLength ?? defaultBlock(options),
       entropyTopK: options.entropyTopK ?? defaults.entropyTopK,
       resampleFrom: options.resampleFrom ?? defaults.resampleFrom,
       advantageScale: options.advantageScale ?? defaults.advantageScale,

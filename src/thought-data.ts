@@ -25,6 +25,8 @@ export interface ThoughtSettings extends ReadSettings {
   positions: number;
   positionStrategy: PositionStrategy;
   positionStride: number;
+  /** Tokens of a document before its last position, at most; undefined: what the model's positions hold. */
+  maxContextTokens?: number | undefined;
   maxThoughtTokens: number;
   horizon: number;
   temperature: number;
@@ -58,23 +60,24 @@ export class ThoughtData {
   readonly #settings: ThoughtSettings;
   readonly #think: ThinkTokens;
   readonly #prompt: Int32Array;
-  /** Tokens before the last position at which there is room to think. */
+  /** Tokens before the last position at which there is room to think, and that the settings allow. */
   readonly maxContextTokens: number;
 
   private constructor(tokenizer: Tokenizer, settings: ThoughtSettings, maxPositions: number) {
     this.tokenizer = tokenizer;
     this.#settings = settings;
     this.#think = tokenizer.thinkTokens(settings.thinkOpen, settings.thinkClose);
-    const { maxThoughtTokens, horizon, completion } = settings;
+    const { maxContextTokens = Infinity, maxThoughtTokens, horizon, completion } = settings;
     this.#prompt = encodePrompt(tokenizer, settings);
-    this.maxContextTokens =
+    const room =
       maxPositions -
       this.#prompt.length -
       BranchRow.capacity(
         { ...this.#think, maxThoughtTokens, completion: completion && { ...completion, stop: this.stopsAnswer } },
         horizon,
       );
-    if (this.maxContextTokens < 1) {
+    this.maxContextTokens = Math.min(room, maxContextTokens);
+    if (room < 1) {
       const prompt = this.#prompt.length === 0 ? '' : `, ${this.#prompt.length} tokens of --prompt`;
       const rest =
         completion === undefined ? `--horizon ${horizon}` : `--max-completion-tokens ${completion.maxTokens}`;
@@ -100,8 +103,8 @@ export class ThoughtData {
   }
 
   /**
-   * Documents with at least one position, drawn as they are needed; longer ones are cut to what the model's positions hold
-   * beside a thought.
+   * Documents with at least one position, drawn as they are needed; longer ones are cut to the context that the settings allow,
+   * and to what the model's positions hold beside a thought.
    */
   documents(files: readonly string[]): Promise<TextData> {
     return this.#open(files, this.#settings);

@@ -45,6 +45,7 @@ test('the defaults of train are those of the paper where it states them', () => 
     topK: 0,
     topP: 1,
     minP: 0,
+    maxContextTokens: 2048,
     maxThoughtTokens: 2048,
     horizon: 1,
     baseline: 'ema',
@@ -60,6 +61,18 @@ test('an EMA is kept for rlp, and for cpt and sft on request', () => {
   expect(() => trainSchema.parse({ ...minimal, objective: 'grpo', emaDecay: 0.9 })).toThrow(
     'is for --objective rlp, cpt or sft only, and this is grpo',
   );
+});
+
+test('the defaults of rpt and cpt are those of their papers', () => {
+  const { maxContextTokens, groupSize, temperature } = trainSchema.parse({ ...minimal, objective: 'rpt' });
+  expect({ maxContextTokens, groupSize, temperature }).toEqual({
+    ...{ maxContextTokens: 4096, groupSize: 8, temperature: 0.8 },
+  });
+  const cpt = (more: object) => trainSchema.parse({ ...minimal, objective: 'cpt', ...more });
+  expect(cpt({})).toMatchObject({ blockLength: 8192, batchTokens: 6 * 2 ** 20, maxContextTokens: undefined });
+  expect(cpt({ batchTokens: 512 }).blockLength).toBe(512);
+  expect(cpt({ packing: 'none' }).blockLength).toBe(8192);
+  expect(trainSchema.parse({ ...minimal, objective: 'sft' }).blockLength).toBe(2048);
 });
 
 test('weight decay depends on the objective unless it is given', () => {
@@ -132,6 +145,7 @@ const VALID: [name: string, more: object][] = [
   ['signs that agree without a baseline', { baseline: 'none', rewardSign: 'agree' }],
   ['adapters', { loraRank: 2, loraAlpha: 1, loraTargetModules: ['all-linear'] }],
   ['defaults said aloud', { baseline: 'none', emaDecay: 0.999, importanceCap: 2, positions: 1, finalLearningRate: 0 }],
+  ['a step of less than a block', { objective: 'cpt', batchTokens: 512 }],
   ['blocks apart', { objective: 'cpt', packing: 'none', documentsPerStep: 4 }],
   ['a rate that falls', { objective: 'cpt', finalLearningRate: 1e-8 }],
   ['held-out prompts', { objective: 'grpo', evalData: ['b.txt'], evalEvery: 5, evalSamples: 2 }],

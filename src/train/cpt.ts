@@ -1,4 +1,4 @@
-import type { TrainConfig } from '../config.ts';
+import { CPT_BLOCK_LENGTH, type TrainConfig } from '../config.ts';
 import {
   checkTokenizerFits,
   type DataCursor,
@@ -19,10 +19,12 @@ import type { OpenObjective } from './objective.ts';
 import { type Supervised, supervisedObjective } from './supervised.ts';
 
 /** Continued pretraining: next-token loss over rows of text, the mean over a step's targets. */
-export const openCpt: OpenObjective = async (config, model) => {
-  if (config.blockLength > model.config.maxPositions) {
-    throw new UserError(`--block-length ${config.blockLength}: the model has ${model.config.maxPositions} positions`);
+export const openCpt: OpenObjective = async (settings, model) => {
+  const { maxPositions } = model.config;
+  if (settings.blockLength > maxPositions && settings.blockLength !== CPT_BLOCK_LENGTH) {
+    throw new UserError(`--block-length ${settings.blockLength}: the model has ${maxPositions} positions`);
   }
+  const config = { ...settings, blockLength: Math.min(settings.blockLength, maxPositions) };
   const tokenizer = await loadTokenizer(model.directory);
   checkTokenizerFits(tokenizer, model.config.vocabSize);
   const openText = (files: readonly string[], settings: ReadSettings) =>

@@ -64,6 +64,8 @@ const HALF = 2;
 const PROCESS = 250e6;
 /** Prefixes of thoughts are not known before they are read; they are taken to be this long. */
 const PREFIX_TOKENS = 1024;
+/** Blocks shorter than this are not advised. */
+const SHORTEST_BLOCK = 512;
 
 /**
  * The memory of a training run, from shapes alone: of the process where it computes on the CPU, otherwise of the device.
@@ -233,7 +235,11 @@ function advice(settings: MemorySettings, fits: (changed: Changes) => boolean, l
   const nothing: Changes[] = [{}];
   const documents = halvings(settings.documentsPerBatch, 1).map((count) => ({ documentsPerBatch: count }));
   const thoughts = halvings(slots, 1).map((count) => ({ documentsPerBatch: 1, slots: count }));
-  const rows: Changes[][] = isText(settings) ? [nothing] : [[...nothing, ...documents], thoughts];
+  // Blocks last: with shorter ones the model sees less of the text at a time.
+  const blocks = halvings(Math.min(settings.blockLength, least), SHORTEST_BLOCK).map((tokens) => ({
+    ...{ blockLength: tokens, microBatchTokens: Math.min(settings.microBatchTokens, tokens) },
+  }));
+  const rows: Changes[][] = isText(settings) ? [nothing, blocks] : [[...nothing, ...documents], thoughts];
   for (const some of rows) {
     for (const more of settings.recompute ? nothing : [...nothing, { recompute: true }]) {
       for (const fewer of some) {
@@ -242,7 +248,7 @@ function advice(settings: MemorySettings, fits: (changed: Changes) => boolean, l
       }
     }
   }
-  const all = { recompute: true, ...smaller.at(-1), ...rows.at(-1)?.at(-1) };
+  const all = { recompute: true, ...smaller.at(-1), ...(isText(settings) ? {} : thoughts.at(-1)) };
   if (settings.loraRank === undefined && fits({ ...all, loraRank: 8 })) {
     return `it fits with adapters instead of the weights: ${flags({ loraRank: 8, ...all })}`;
   }

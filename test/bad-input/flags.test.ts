@@ -22,6 +22,7 @@ const THINKING: [flag: string, value: string, problem: string][] = [
   ['positions', '0', 'must be a whole number, at least 1'],
   ['horizon', '0', 'must be a whole number, at least 1'],
   ['max-thought-tokens', '0', 'must be a whole number, at least 1'],
+  ['max-context-tokens', '0', 'must be a whole number, at least 1'],
   ['horizon-reduction', 'max', 'must be one of sum, mean'],
   ['position-stride', '0', 'must be a whole number, at least 1'],
   ['limit', '0', 'must be a whole number, at least 1'],
@@ -132,6 +133,13 @@ describe('flags that cannot be', () => {
   it.each(TRAINING)('train refuses --%s %s', async (flag, value, problem) => {
     const message = await refused(folder, argumentsOf('train rlp', folder, { [flag]: value }));
     expect(message).toBe(`--${flag} ${value}: ${problem}`);
+  });
+
+  it('a context for objectives that have none', async () => {
+    const args = argumentsOf('train cpt', folder, { 'max-context-tokens': '32' });
+    expect(await refused(folder, args)).toBe(
+      '--max-context-tokens 32: is for --objective rlp or rpt only, and this is cpt',
+    );
   });
 
   it('blocks longer than a step', async () => {

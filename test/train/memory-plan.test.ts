@@ -65,7 +65,7 @@ it('counts rollouts for RLP, and only adapters in the optimizer with LoRA', () =
 it('plans SFT like text: no rollouts, attention over a block at most, an example as long as a block whatever the budget', () => {
   const sft = (options: object) => planMemory(QWEN, settings({ objective: 'sft', ...options }));
   const cpt = (options: object) => planMemory(QWEN, settings(options));
-  expect(sft({})).toEqual(cpt({}));
+  expect(sft({ blockLength: 2048 })).toEqual(cpt({ blockLength: 2048 }));
   expect(sft({}).rollouts).toBe(0);
   expect(sft({ blockLength: 4096 }).activations).toBeGreaterThan(sft({ blockLength: 1024 }).activations);
   const long = { blockLength: 4096 };
@@ -153,6 +153,9 @@ it('refuses with what would fit', () => {
     /adapters instead of the weights: --lora-rank 8 --recompute --micro-batch-tokens 1024$/,
   );
   expect(refused(3 * GB, cpt)).toMatch(/no setting makes it fit: use a smaller model/);
+  // The default block of CPT is as long as the paper's.
+  expect(refused(40 * GB, {})).toMatch(/it fits with --recompute$/);
+  expect(refused(15.5 * GB, {})).toMatch(/it fits with --recompute --block-length 1024 --micro-batch-tokens 1024$/);
   const rlp = { objective: 'rlp', maxThoughtTokens: 1024, microBatchTokens: 2048 };
   expect(refused(50 * GB, rlp)).toMatch(/it fits with --documents-per-batch 2$/);
   expect(refused(35 * GB, rlp)).toMatch(/it fits with --recompute --documents-per-batch 2$/);

@@ -176,6 +176,19 @@ describe('options', () => {
     expect(shares[0] + shares[1]).toBeCloseTo(expected, 12);
   });
 
+  it('documents are cut behind the context that is allowed; the horizon is behind that', async () => {
+    const config = { steps: 6, maxContextTokens: 4, horizon: 2, positions: 9 };
+    const { rows, thoughts } = await runs.train(config);
+    const positions = [...new Set(thoughts.map(({ position }) => position))].sort();
+    expect(positions).toEqual([1, 2, 3, 4]);
+    expect(figure(rows, 'num_input_tokens')[5]).toBe(6 * 3 * 4);
+    runs.clear();
+    expect(await train(runs.config({ ...config, steps: 3 }))).toMatchObject({ documents: 9, truncated: 9 });
+    runs.clear();
+    // More than any document has: nothing is cut.
+    expect(await train(runs.config({ ...config, steps: 3, maxContextTokens: 400 }))).toMatchObject({ truncated: 0 });
+  });
+
   it('the mean over a horizon is the sum divided by its length', async () => {
     const sum = await runs.train({ steps: 1, horizon: 4 });
     const mean = await runs.train({ steps: 1, horizon: 4, horizonReduction: 'mean' });
