@@ -5,6 +5,8 @@ export interface Progress {
   /** Units finished so far, of `total` if that is known. */
   done: number;
   total?: number;
+  /** How much of the units in flight is done, in units: time left goes by it, too. */
+  inFlight?: number;
   /** What is counted: `documents`, `steps` ... */
   unit: string;
   /** Figures worth seeing while waiting, by name: `reward`, `tokens/s` ... */

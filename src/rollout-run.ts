@@ -3,13 +3,13 @@ import { writeBadRows } from './bad-rows-file.ts';
 import { CheckpointScorer } from './checkpoint-scorer.ts';
 import { NO_BFLOAT16, type RolloutConfig, rolloutSchema } from './config.ts';
 import { recordedSettings } from './config-resolve.ts';
-import { type BadRows, badRowsNotice, resumeInput } from './data/index.ts';
+import { type BadRows, badRowsNotice, resumeInput, type TokenizedDocument } from './data/index.ts';
 import { RunError, UserError } from './errors.ts';
 import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
 import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
-import { type DocumentRollouts, RolloutEngine, truncates } from './rollout/index.ts';
+import { type DocumentRollouts, RolloutEngine, type StepProgress, truncates } from './rollout/index.ts';
 import { transfers } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
 import { payThoughts, toRecords } from './thinking.ts';
@@ -100,10 +100,12 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     // A batch of the file is a batch of documents, so what is there says where to go on.
     const first = writer.batches * config.documentsPerBatch;
     const { documents, tokenizing } = source.documents();
-    const placed = data.place(skip(documents, first), config.step, scorer.positionScores);
+    const told = tellOfTruncation(documents, tokenizing, (id) => hooks.onNotice?.(data.truncationNotice(id)));
+    const placed = data.place(skip(told, first), config.step, scorer.positionScores);
     // The weights that think read the text anyway: as their own baseline they need no pass of their own.
     const noThink = baselineModel === undefined;
-    const rollouts = engine.generate(placed, { ...data.rolloutOptions(config.step), noThink });
+    const sampling = { ...data.rolloutOptions(config.step), noThink };
+    const rollouts = (onStep: (step: StepProgress) => void) => engine.generate(placed, { ...sampling, onStep });
     // Of the documents, those too short to think about are found as they come up.
     const total = () => source.size - tokenizing.skipped;
     const { written, ...totals } = await writeRollouts({
@@ -119,6 +121,20 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     };
     return { out: config.out, documents: written, skipped, truncated, ...bad, ...totals, ...crossed };
   });
+}
+
+/** Tells of the first document that is cut; how many are is known at the end. */
+async function* tellOfTruncation(
+  documents: AsyncIterable<TokenizedDocument>,
+  tokenizing: { truncated: number },
+  tell: (id: string) => void,
+): AsyncGenerator<TokenizedDocument> {
+  let told = false;
+  for await (const document of documents) {
+    if (!told && tokenizing.truncated > 0) tell(document.id);
+    told = tokenizing.truncated > 0;
+    yield document;
+  }
 }
 
 async function* skip<T>(items: AsyncIterable<T>, count: number): AsyncGenerator<T> {
@@ -137,7 +153,7 @@ interface WriteInput {
   total: () => number;
   first: number;
   /** Of the others, in their order. */
-  rollouts: AsyncIterable<DocumentRollouts>;
+  rollouts: (onStep: (step: StepProgress) => void) => AsyncIterable<DocumentRollouts>;
 }
 
 /** Pays the thoughts and appends them batch by batch. */
@@ -150,13 +166,15 @@ async function writeRollouts(
   const batch: DocumentRollouts[] = [];
   let done = Math.min(first, total());
   const before = done;
+  let thought = 0; // documents, in parts
   let kept = done;
   const report = () => {
     const figures = {
       ...(totals.rows > 0 && { reward: totals.reward / totals.rows }),
       ...(totals.tokens > 0 && { 'tokens/s': (1000 * totals.tokens) / (performance.now() - start) }),
     };
-    hooks.onProgress?.({ stage: 'rollout', done, total: total(), unit: 'documents', figures });
+    const inFlight = Math.max(0, thought - (done - before));
+    hooks.onProgress?.({ stage: 'rollout', done, total: total(), inFlight, unit: 'documents', figures });
   };
   const writeBatch = async () => {
     const { decode } = data;
@@ -182,10 +200,14 @@ async function writeRollouts(
     throw new RunError(`interrupted${where}; to go on: the same command with --resume${resumeInput(config.data)}`);
   };
   stopIfInterrupted();
-  for await (const rollouts of input.rollouts) {
+  const onStep = ({ sampled, documents }: StepProgress) => {
+    totals.tokens += sampled;
+    thought += documents;
+    report();
+  };
+  for await (const rollouts of input.rollouts(onStep)) {
     batch.push(rollouts);
     done++;
-    totals.tokens += rollouts.thoughts.reduce((sum, { tokens }) => sum + tokens.length, 0);
     if (batch.length < config.documentsPerBatch) {
       report();
       continue;

@@ -102,6 +102,18 @@ export class ThoughtData {
     return this.#think;
   }
 
+  /** What to say of a document that was cut to what the model's positions hold. */
+  truncationNotice(id: string): string {
+    const { maxThoughtTokens, horizon, completion } = this.#settings;
+    const prompt = this.#prompt.length === 0 ? '' : `${this.#prompt.length} tokens of --prompt and `;
+    const rest = completion === undefined ? '' : ` and an answer of ${completion.maxTokens}`;
+    return (
+      `document ${id} is cut to its first ${this.maxContextTokens + horizon} tokens, and so are others that are longer: beside ` +
+      `${prompt}a thought of ${maxThoughtTokens}${rest} the model's positions hold no more; a smaller --max-thought-tokens ` +
+      'leaves more of them'
+    );
+  }
+
   /**
    * Documents with at least one position, drawn as they are needed; longer ones are cut to the context that the settings allow,
    * and to what the model's positions hold beside a thought.

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { partialPath, readRollouts } from '../src/arrow.ts';
 import { type RolloutConfig, rolloutSchema } from '../src/config.ts';
 import { RunError } from '../src/errors.ts';
+import type { Progress } from '../src/progress.ts';
 import type { RolloutRecord } from '../src/records.ts';
 import { runRollout } from '../src/rollout-run.ts';
 import { contentOf, type Workplace, workplace } from './bad-input/refused.ts';
@@ -83,6 +84,51 @@ describe('rollouts', () => {
     for (const row of rows) {
       expect(row.reward).toBeCloseTo(sum(row.reasonedLogProbs) - sum(row.baselineLogProbs), 5);
     }
+  });
+
+  it('tell tokens/s and their progress before the first document is done', async () => {
+    const reports: Progress[] = [];
+    const config = configOf('progress.arrow', { limit: 1, maxThoughtTokens: 12 });
+    const { tokens } = await runRollout(config, { onProgress: (progress) => void reports.push(progress) });
+    expect(reports[0]).toEqual({
+      ...{ stage: 'rollout', done: 0, inFlight: 0, total: 1, unit: 'documents' },
+      figures: {},
+    });
+    const during = reports.filter(({ done, figures }) => done === 0 && figures?.['tokens/s'] !== undefined);
+    expect(during.length).toBeGreaterThanOrEqual(12);
+    for (const { figures } of during) expect(figures?.['tokens/s']).toBeGreaterThan(0);
+    const parts = during.map(({ inFlight }) => inFlight ?? Number.NaN);
+    expect(parts).toEqual([...parts].sort((a, b) => a - b));
+    expect(parts.some((part) => part > 0 && part < 1)).toBe(true);
+    expect(reports.at(-1)).toMatchObject({ done: 1, inFlight: 0, figures: { 'tokens/s': expect.any(Number) } });
+    expect(tokens).toBe((await rowsOf(config.out)).reduce((sum, { thoughtTokens }) => sum + thoughtTokens.length, 0));
+  });
+
+  it('tell of documents that are cut, and count them', async () => {
+    const long = JSON.stringify({ text: 'word '.repeat(600), id: 'long' });
+    writeFileSync(
+      folder.in('long.jsonl'),
+      `{"text": "a short one", "id": "short"}\n${long}\n${long.replace('long', 'other')}\n`,
+    );
+    const args = [
+      'rollout',
+      '--model',
+      folder.in('model'),
+      '--data',
+      folder.in('long.jsonl'),
+      '--out',
+      folder.in('cut.arrow'),
+    ];
+    const { code, out, err } = await runCli([...args, '--max-thought-tokens', '4', '--group-size', '2', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ documents: 3, truncated: 2 });
+    // 512 positions less the delimiters and 4 tokens; the last token of the text is fed to no thought.
+    expect(err.match(/is cut/g)).toHaveLength(1);
+    expect(err).toContain(
+      "rlp-ort: document long is cut to its first 507 tokens, and so are others that are longer: beside a thought of 4 the model's " +
+        'positions hold no more; a smaller --max-thought-tokens leaves more of them\n',
+    );
+    expect(Math.max(...(await rowsOf(folder.in('cut.arrow'))).map(({ position }) => position))).toBeLessThan(507);
   });
 
   it('of one seed are the same bytes, of another seed or step other thoughts', async () => {

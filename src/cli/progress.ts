@@ -40,7 +40,8 @@ function lineReporter(io: Io, now: () => number): ProgressReporter {
 /** Time left by stage, from the pace since its first report; a stage that starts over is timed anew. */
 export function createTimeLeft(now: () => number): (progress: Progress) => string {
   const stages = new Map<string, { startedAt: number; startedWith: number; done: number }>();
-  return ({ stage, done, total }) => {
+  return ({ stage, done: finished, total, inFlight = 0 }) => {
+    const done = finished + inFlight;
     const before = stages.get(stage);
     const timed = before === undefined || done < before.done ? { startedAt: now(), startedWith: done, done } : before;
     stages.set(stage, { ...timed, done });

@@ -159,10 +159,14 @@ export class BranchRow {
   get target(): number {
     return this.#next.target ?? 0;
   }
+  /** Tokens sampled so far, of the thought and of the answer. */
+  get sampled(): number {
+    const { tokens, answer } = this.thought;
+    return tokens.length + (answer?.tokens.length ?? 0);
+  }
   /** In [0, 1): decides the token sampled after this one; a function of the thought's identity alone. */
   get uniform(): number {
-    const { tokens, answer } = this.thought;
-    return this.#samples ? this.#noise(tokens.length + (answer?.tokens.length ?? 0)) : 0;
+    return this.#samples ? this.#noise(this.sampled) : 0;
   }
 
   /** Whether the next token is the model's choice: after the opening delimiter, before the targets. */

@@ -10,7 +10,7 @@ export {
   type DocumentRollouts,
   RolloutEngine,
 } from './engine.ts';
-export type { RolloutDocument, RolloutOptions } from './options.ts';
+export type { RolloutDocument, RolloutOptions, StepProgress } from './options.ts';
 export { RolloutBuffers } from './rollout-buffers.ts';
 export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
 export { type Sampling, truncates } from './sampling.ts';

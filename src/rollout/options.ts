@@ -12,8 +12,16 @@ export interface RolloutDocument {
   id: string;
   tokens: ArrayLike<number>;
   positions: readonly number[];
-  /** How many of the tokens, from the first on, are an instruction and no text of the document; default 0. */
+  /** How many of the tokens, from the first on, are an instruction and no text of the document; default 0. No position is among them. */
   promptTokens?: number;
+}
+
+/** What a step has brought. */
+export interface StepProgress {
+  /** Tokens sampled. */
+  sampled: number;
+  /** Documents done, in parts: of a document with n rows each that ends is 1/n. */
+  documents: number;
 }
 
 /** How thoughts are sampled. */
@@ -36,9 +44,11 @@ export interface RolloutOptions extends ThoughtRules, Sampling {
   rowsPerDocument: number;
   /** Trunk tokens prefilled in one run. */
   prefillChunk?: number;
+  /** Called after every step. */
+  onStep?: (step: StepProgress) => void;
   /** Aborted: stop before the next step, and throw its reason. */
   signal?: AbortSignal | undefined;
-  /** Replaces the counter-based noise, for tests. */
+  /** Replaces the counter-based noise, for tests. `position`: without the tokens of a prompt. */
   noise?: (thought: Pick<Thought, 'document' | 'position' | 'rollout'>) => UniformStream;
 }
 
@@ -112,15 +122,16 @@ export function assertDocument(
   }
 }
 
-function assertPositions({ id, tokens, positions }: RolloutDocument, horizon: number): void {
+function assertPositions({ id, tokens, positions, promptTokens = 0 }: RolloutDocument, horizon: number): void {
+  const first = Math.max(1, promptTokens);
   if (positions.length === 0) throw new UserError(`document ${id}: no position to think before`);
   if (new Set(positions).size < positions.length) {
     throw new UserError(`document ${id}: a position is given twice among ${positions.join(', ')}`);
   }
   for (const position of positions) {
-    if (!Number.isInteger(position) || position < 1 || position + horizon > tokens.length) {
+    if (!Number.isInteger(position) || position < first || position + horizon > tokens.length) {
       throw new UserError(
-        `document ${id}: position ${position} is outside 1 .. ${tokens.length - horizon} (${tokens.length} tokens, horizon ${horizon})`,
+        `document ${id}: position ${position} is outside ${first} .. ${tokens.length - horizon} (${tokens.length} tokens, horizon ${horizon})`,
       );
     }
   }

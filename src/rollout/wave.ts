@@ -140,6 +140,7 @@ export class Wave implements Disposable {
       slots.writeIndex[cacheSlot] = BigInt(row.written);
     }
     await this.#buffers.step(live.length);
+    const progress = { sampled: 0, documents: 0 };
     for (const [r, { lane, slot, row }] of live.entries()) {
       const result = {
         sampledId: Number(rows.sampledIds[r]),
@@ -148,12 +149,18 @@ export class Wave implements Disposable {
         targetLogProb: rows.targetLogProbs[r],
       };
       assertFinite(row, result);
-      if (row.advance(result)) lane.release(slot);
+      const before = row.sampled;
+      if (row.advance(result)) {
+        lane.release(slot);
+        progress.documents += 1 / lane.thoughts.length;
+      }
+      progress.sampled += row.sampled - before;
     }
     this.#counts.steps++;
     this.#counts.rows += live.length;
     this.#counts.slots += shape.documents * S;
     this.#counts.keys += keysOf(shape);
+    this.#options.onStep?.(progress);
     this.#counts.stepMs += performance.now() - start;
     return true;
   }
@@ -180,7 +187,9 @@ function rowsOf(document: RolloutDocument, options: RolloutOptions): BranchRow[]
   const thoughts = document.positions.flatMap((position) =>
     Array.from({ length: options.groupSize }, (_, rollout) => {
       const id = { document: document.id, position, rollout };
-      return new BranchRow({ ...id, targets: targetsAt(position) }, options, noise(id), document.tokens[position - 1]);
+      // By the text's own tokens, as a rollout file has it.
+      const uniforms = noise({ ...id, position: position - (document.promptTokens ?? 0) });
+      return new BranchRow({ ...id, targets: targetsAt(position) }, options, uniforms, document.tokens[position - 1]);
     }),
   );
   if (!scoresText(options)) return thoughts;

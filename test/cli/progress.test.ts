@@ -53,6 +53,8 @@ test('time left follows the pace of a stage, also when another comes between', (
   expect(timeLeft({ stage: 'rollout', done: 5, total: 9, unit: 'documents' })).toBe('');
   expect(train(10)).toBe('3m00s left');
   expect(train(0)).toBe('');
+  now = 30_000;
+  expect(timeLeft({ stage: 'train', done: 0, inFlight: 0.5, total: 2, unit: 'steps' })).toBe('30s left');
   expect(timeLeft({ stage: 'write', done: 5, unit: 'files' })).toBe('');
   expect([0, 59.4, 61, 3599, 7260].map(formatDuration)).toEqual(['0s', '59s', '1m01s', '59m59s', '2h01m']);
 });

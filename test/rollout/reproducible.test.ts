@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { thoughtStream, type UniformStream } from '../../src/random.ts';
 import { type DocumentRollouts, RolloutEngine, type RolloutOptions, type Thought } from '../../src/rollout/index.ts';
-import { randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
+import { constantWeights, randomWeights, rolloutGraphs, TINY_MODEL } from '../fixtures/tiny-model.ts';
 import { allThoughts, collect, OPTIONS, randomDocuments } from './fixture.ts';
 import { Reference, temper } from './reference.ts';
 
@@ -141,6 +141,26 @@ test('another seed, step or rollout gives other thoughts', async () => {
   }
   const texts = tokens(expected);
   expect(new Set(texts).size).toBeGreaterThan(texts.length * 0.9);
+});
+
+test('a prompt before the text leaves the random numbers as they are', async () => {
+  // Every token is as likely as the others, so that the uniform alone says which is sampled.
+  using uniform = await RolloutEngine.create(rolloutGraphs(TINY_MODEL, constantWeights(TINY_MODEL, 0)));
+  const prompted = documents.map((document) => ({
+    ...document,
+    tokens: [7, 8, 9, ...Array.from(document.tokens)],
+    positions: document.positions.map((position) => position + 3),
+    promptTokens: 3,
+  }));
+  const thoughts = allThoughts(await collect(uniform, prompted, options));
+  for (const thought of thoughts) {
+    const stream = thoughtStream({ ...options, ...thought, position: thought.position - 3 });
+    expect(thought.tokens).toEqual(thought.tokens.map((_, i) => Math.floor(stream(i) * TINY_MODEL.vocabSize)));
+  }
+  const unprompted = allThoughts(await collect(uniform, documents, options));
+  expect(thoughts.map(({ tokens }) => tokens)).toEqual(unprompted.map(({ tokens }) => tokens));
+  const within = collect(uniform, [{ ...prompted[0], positions: [2] }], options);
+  await expect(within).rejects.toThrow('position 2 is outside 3 .. 31');
 });
 
 test('where a uniform lies on a step of the CDF, rounding chooses between the two tokens beside it', async () => {
