@@ -28,6 +28,8 @@ export interface Family {
   chance: number;
   /** Share of answers that are exact after the right steps: less than 1 where these leave the answer open. */
   ceiling: number;
+  /** What each character of a document is, where a document has more than one question and its answer. */
+  kinds?: (text: string) => string[];
 }
 
 const pick = <T>(random: Random, values: readonly T[]): T => values[random.integer(values.length)];
@@ -108,6 +110,19 @@ const ENDINGS = ['Then it got dark.', 'All went home.', 'That was all.', 'Nobody
 const GAINS = ['found', 'got', 'bought'];
 const LOSSES = ['lost', 'gave away', 'sold'];
 
+/** Characters of a diary by what they say: the first group of every match. What nothing marks is the same in all documents. */
+const DIARY_KINDS: readonly (readonly [pattern: RegExp, kind: string])[] = [
+  [/^(.*?\.) /dg, 'the sentence before'],
+  [/^.*?\. (\w+) had/dg, 'the name'],
+  [/Now (\w+) has/dg, 'the name again'],
+  [/had (\d)/dg, 'the first number'],
+  [/had \d (\w+)/dg, 'the thing'],
+  [/, ([a-z ]+) \d/dg, 'what is done'],
+  [/, [a-z ]+ (\d)/dg, 'how many'],
+  [/has (\d)/dg, 'the answer'],
+  [/has \d\. (.*)\n/dg, 'the sentence behind'],
+];
+
 const diary: Family = {
   name: 'diary',
   description:
@@ -132,6 +147,16 @@ const diary: Family = {
     const question = `${pick(random, OPENINGS)} ${name} had ${first} ${pick(random, THINGS)}, ${changes.join(', ')}. Now ${name} has `;
     const steps = `${first}${totals.join('')}`;
     return { question, steps, answer: steps.slice(-1), rest: `. ${pick(random, ENDINGS)}\n` };
+  },
+  kinds(text) {
+    const kinds: string[] = Array.from(text, () => 'fixed words and signs');
+    for (const [pattern, kind] of DIARY_KINDS) {
+      for (const { indices } of text.matchAll(pattern)) {
+        const [start, end] = indices?.[1] ?? [0, 0];
+        kinds.fill(kind, start, end);
+      }
+    }
+    return kinds;
   },
 };
 
@@ -230,12 +255,12 @@ export interface RawDocument {
   answer: string;
 }
 
-/** `count` raw documents of one family. */
-export function rawDocuments(seed: Seed, family: Family, count: number, split: Split): RawDocument[] {
+/** Raw documents of one family, one after the other, without an end. */
+export function* rawDocuments(seed: Seed, family: Family, split: Split): Generator<RawDocument, never> {
   const random = new Random(seed, `reproduce/raw/${family.name}/${split}`);
-  return times(count, (i) => {
+  for (let i = 0; ; i++) {
     const { question, steps, answer, rest } = exampleOf(family, random, split);
-    return {
+    yield {
       id: `${family.name}-${split}-${i}`,
       text: `${question}${answer}${rest}`,
       positions: [question.length],
@@ -243,5 +268,5 @@ export function rawDocuments(seed: Seed, family: Family, count: number, split: S
       response: `<think>${steps}</think>${answer}${rest}`,
       answer,
     };
-  });
+  }
 }

@@ -1,40 +1,67 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { trainSchema } from '../../src/config.ts';
 import { isRunFolder, listCheckpoints, type MetricsRow, readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
 import { type Evaluation, evaluate } from './evaluate.ts';
+import { type Family, OPEN, SETTLED } from './families.ts';
+import { gainByKind, type KindGain } from './positions.ts';
 
-/** One training run and its evaluations: what a worker process does. */
+/** One training run and its evaluations: what a worker process does at a time. */
 export interface Job {
-  /** Also its folder. */
+  /** Within its study; also its folder. */
   name: string;
   /** Checkpoint folder to start from. */
   model: string;
   /** Settings of `rlp-ort train` beyond model and run folder. */
-  settings: Record<string, unknown>;
+  settings: Readonly<Record<string, unknown>> & { steps: number };
+  /** Steps after which it is evaluated, ascending multiples of the first; the last is the run's last. */
+  evaluateAt: readonly number[];
   /** Held-out documents, one JSON object a line. */
   heldOut: string;
+  /** Documents to think about at every position after the last step. */
+  everyPosition?: string;
   /** Thoughts a question in the evaluation. */
   thoughts: number;
   maxThoughtTokens: number;
+  /** Others start from its checkpoint. */
+  keepCheckpoint: boolean;
+  /** SHA-256 of what it is made of: a job of other code, text or weights is another job. */
+  made: { code: string; data: string; start: string };
+}
+
+/** An evaluation after some optimizer steps. */
+export interface CurvePoint {
+  step: number;
+  /** SHA-256 of model.safetensors. */
+  weights: string;
+  evaluation: Evaluation;
 }
 
 /** What became of a job. */
 export interface JobResult {
   name: string;
-  /** Evaluations by optimizer step, ascending. */
-  curve: { step: number; evaluation: Evaluation }[];
-  /** Checkpoint folder of the last step. */
-  checkpoint: string;
+  /** Ascending. */
+  curve: CurvePoint[];
+  /** Checkpoint folder of the last step, if it is kept. */
+  checkpoint?: string;
+  /** What thinking is worth by kind of character, where that was asked for. */
+  kinds?: KindGain[];
   /** Tokens that went through the training graph, the first pass over a shared prefix only. */
   trainedTokens: number;
   sampledTokens: number;
   /** Of the training loop: the median step, times the steps, so that a pause of the machine does not count. */
   seconds: number;
+  /** Of all evaluations, and of the whole job, by the clock. */
+  evaluationSeconds: number;
+  wallSeconds: number;
 }
+
+export const SHA256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex');
+export const weightsOf = async (checkpoint: string): Promise<string> =>
+  SHA256(await readFile(join(checkpoint, 'model.safetensors')));
 
 const resultPath = (folder: string) => join(folder, 'result.json');
 
@@ -44,59 +71,74 @@ export async function readResult(folder: string): Promise<JobResult | undefined>
   return await readJson(resultPath(folder));
 }
 
-/** Trains, evaluates every checkpoint, and leaves result.json. What was interrupted goes on where it was. */
+const FAMILIES: readonly Family[] = [...SETTLED, ...OPEN];
+
+/** Trains, evaluates, and leaves result.json. What was interrupted goes on where it was. */
 export async function runJob(folder: string, job: Job): Promise<JobResult> {
+  const start = performance.now();
   const run = join(folder, 'run');
   const resume = await isRunFolder(run);
-  const config = trainSchema.parse({ ...job.settings, model: job.model, run, resume, threads: 1 });
-  const { checkpoint } = await train(config);
+  const checkpointEvery = job.evaluateAt[0];
+  const { model, settings, evaluateAt } = job;
+  const config = trainSchema.parse({ ...settings, model, run, resume, checkpointEvery, threads: 1 });
+  const onNotice = (message: string) => void appendFile(join(folder, 'log.txt'), `${message}\n`);
+  const { checkpoint } = await train(config, { onNotice });
 
+  const evaluationStart = performance.now();
+  const { thoughts, maxThoughtTokens } = job;
   for (const { step, path } of await listCheckpoints(run)) {
-    const file = evaluationPath(folder, step);
-    if (existsSync(file)) continue;
-    const options = { data: job.heldOut, out: join(folder, `thoughts-${step}.arrow`), threads: 1 };
-    const { thoughts, maxThoughtTokens } = job;
-    await writeJson(file, await evaluate(path, { ...options, thoughts, maxThoughtTokens }));
+    const file = pointPath(folder, step);
+    if (evaluateAt.includes(step) && !existsSync(file)) {
+      const out = join(folder, `thoughts-${step}.arrow`);
+      const options = { data: job.heldOut, out, thoughts, maxThoughtTokens, threads: 1 };
+      const evaluation = await evaluate(path, options);
+      await writeJson(file, { step, weights: await weightsOf(path), evaluation } satisfies CurvePoint);
+    }
     if (path !== checkpoint) await rm(path, { recursive: true });
   }
-  const curve: JobResult['curve'] = [];
+  const everywhere = job.everyPosition;
+  const kinds = everywhere && {
+    kinds: await gainByKind(
+      checkpoint,
+      { data: everywhere, out: join(folder, 'every-position.arrow'), thoughts, maxThoughtTokens, threads: 1 },
+      FAMILIES,
+    ),
+  };
+  const end = performance.now();
+
+  const curve: CurvePoint[] = [];
   for (const name of await readdir(folder)) {
-    const step = /^evaluation-(\d+)\.json$/.exec(name)?.[1];
-    if (step !== undefined) curve.push({ step: Number(step), evaluation: await readJson(join(folder, name)) });
+    if (/^point-\d+\.json$/.test(name)) curve.push(await readJson(join(folder, name)));
   }
   curve.sort((a, b) => a.step - b.step);
-
   const steps = (await readMetrics(run)).filter(({ loss }) => loss !== undefined);
   const stepTimes = steps.map(({ step_time }) => Number(step_time)).sort((a, b) => a - b);
-  const thoughts = (config.documentsPerStep ?? 0) * config.positions * config.groupSize;
+  const thoughtsOfStep = (config.documentsPerStep ?? 0) * config.positions * config.groupSize;
   const lengths = steps.map((row) => Number(row['completions/mean_length'] ?? 0));
   const result: JobResult = {
-    ...{ name: job.name, curve, checkpoint },
+    ...{ name: job.name, curve, ...kinds, ...(job.keepCheckpoint && { checkpoint }) },
     trainedTokens: Math.round(steps.reduce((sum, row) => sum + trainedTokens(row), 0)),
-    sampledTokens: lengths.reduce((sum, length) => sum + length * thoughts, 0),
+    sampledTokens: lengths.reduce((sum, length) => sum + length * thoughtsOfStep, 0),
     seconds: stepTimes[stepTimes.length >> 1] * steps.length,
+    evaluationSeconds: (end - evaluationStart) / 1000,
+    wallSeconds: (end - start) / 1000,
   };
   await writeJson(resultPath(folder), result);
+  if (!job.keepCheckpoint) await rm(checkpoint, { recursive: true });
   return result;
 }
 
 /** Tokens that went through the training graph in a step. */
 const trainedTokens = (row: MetricsRow) => Number(row['tokens_per_second/train'] ?? 0) * Number(row['time/train'] ?? 0);
 
-const evaluationPath = (folder: string, step: number) => join(folder, `evaluation-${step}.json`);
+const pointPath = (folder: string, step: number) => join(folder, `point-${step}.json`);
 
 /** A file of this experiment. */
-async function readJson<T>(path: string): Promise<T> {
+export async function readJson<T>(path: string): Promise<T> {
   return JSON.parse(await readFile(path, 'utf8')) as T;
 }
 
-async function writeJson(path: string, value: unknown): Promise<void> {
+export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeFile(`${path}.partial`, `${JSON.stringify(value, null, 2)}\n`);
   await rename(`${path}.partial`, path);
-}
-
-// npx tsx scripts/reproduce/job.ts FOLDER: runs FOLDER/job.json
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const folder = process.argv[2];
-  await runJob(folder, await readJson<Job>(join(folder, 'job.json')));
 }

@@ -1,52 +1,86 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Job, type JobResult, readResult } from './job.ts';
+import type { WorkerAnswer } from './worker.ts';
 
-const WORKER = fileURLToPath(new URL('job.ts', import.meta.url));
+const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url));
 
-export interface PoolOptions {
-  /** Folder of the jobs' folders. */
-  out: string;
-  processes: number;
-  onDone?: (result: JobResult, done: number, total: number) => void;
+/** A job and the folder that it has for itself. */
+export interface Task {
+  job: Job;
+  folder: string;
 }
 
-/**
- * Runs jobs in processes of one thread each: matrices of a tiny model are too small to share among threads. Jobs that are
- * done already, with the same settings, are not run again; those with other settings are.
- */
-export async function runJobs(jobs: readonly Job[], options: PoolOptions): Promise<Map<string, JobResult>> {
-  const results = new Map<string, JobResult>();
-  const waiting = [...jobs];
-  const worker = async () => {
-    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
-      const result = await runInProcess(job, join(options.out, job.name));
-      results.set(job.name, result);
-      options.onDone?.(result, results.size, jobs.length);
+/** Processes of one thread each that run jobs: matrices of a tiny model are too small to share among threads. */
+export class WorkerPool implements Disposable {
+  readonly #processes: number;
+  readonly #workers: ChildProcess[] = [];
+
+  constructor(processes: number) {
+    this.#processes = processes;
+  }
+
+  /**
+   * Runs jobs in their order, as many at a time as there are processes. What is done already, with the same settings, code, text
+   * and start, is not run again; what is there of another job is removed.
+   * @param onDone told of every job that is done; `fresh` if it was not before
+   * @throws Error that names the first job that failed
+   */
+  async run<T extends Task>(
+    tasks: readonly T[],
+    onDone: (task: T, result: JobResult, fresh: boolean) => void,
+  ): Promise<void> {
+    const waiting = [...tasks];
+    const lane = async (i: number) => {
+      for (let task = waiting.shift(); task !== undefined; task = waiting.shift()) {
+        const earlier = await prepare(task);
+        onDone(task, earlier ?? (await this.#runIn(i, task)), earlier === undefined);
+      }
+    };
+    await Promise.all(Array.from({ length: this.#processes }, (_, i) => lane(i)));
+  }
+
+  async #runIn(i: number, { job, folder }: Task): Promise<JobResult> {
+    this.#workers[i] ??= fork(WORKER, [], { execArgv: ['--import', 'tsx'] });
+    const worker = this.#workers[i];
+    worker.send(folder);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const ended = once(worker, 'exit', { signal }).then(([code, ended]): WorkerAnswer => {
+      return { error: `its process ended (${ended ?? `exit code ${code}`})` };
+    });
+    try {
+      const answer = await Promise.race([
+        once(worker, 'message', { signal }).then(([one]) => one as WorkerAnswer),
+        ended,
+      ]);
+      if ('error' in answer) throw new Error(`job ${job.name} failed, in ${folder}: ${answer.error}`);
+      return answer.result;
+    } finally {
+      ended.catch(() => undefined); // the end of a wait, not of the process
+      abort.abort();
     }
-  };
-  await Promise.all(Array.from({ length: options.processes }, worker));
-  return results;
+  }
+
+  [Symbol.dispose](): void {
+    for (const worker of this.#workers) worker?.kill();
+  }
 }
 
-async function runInProcess(job: Job, folder: string): Promise<JobResult> {
+/** Leaves the folder as the job's; returns the result if it is done. */
+async function prepare({ job, folder }: Task): Promise<JobResult | undefined> {
   const description = join(folder, 'job.json');
   const text = `${JSON.stringify(job, null, 2)}\n`;
-  if (existsSync(description) && (await readFile(description, 'utf8')) !== text) await rm(folder, { recursive: true });
+  if (existsSync(folder) && !(existsSync(description) && (await readFile(description, 'utf8')) === text)) {
+    await rm(folder, { recursive: true });
+  }
   const earlier = await readResult(folder);
   if (earlier !== undefined) return earlier;
   await mkdir(folder, { recursive: true });
   await writeFile(description, text);
-  const log = createWriteStream(join(folder, 'log.txt'), { flags: 'a' });
-  await once(log, 'open');
-  const child = spawn(process.execPath, ['--import', 'tsx', WORKER, folder], { stdio: ['ignore', log, log] });
-  const [code] = await once(child, 'close');
-  log.end();
-  const result = await readResult(folder);
-  if (code !== 0 || result === undefined) throw new Error(`job ${job.name} failed: see ${join(folder, 'log.txt')}`);
-  return result;
+  return undefined;
 }

@@ -1,203 +1,166 @@
-import { availableParallelism } from 'node:os';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openModel } from '../../src/model-directory.ts';
-import { type Data, writeData } from './data.ts';
+import { type ArmContext, armNamed, CPT_LONG, LONG_FACTOR, MAX_THOUGHT_TOKENS, RLP } from './arms.ts';
+import type { Clock, Costs } from './clock.ts';
+import { type DataSizes, writeData } from './data.ts';
 import { type Evaluation, evaluate } from './evaluate.ts';
-import type { Job, JobResult } from './job.ts';
-import {
-  ABLATIONS,
-  type Arm,
-  type ArmContext,
-  armContext,
-  armsOf,
-  POST_TRAINING_STAGES,
-  type Scale,
-  STABILITY,
-  type Study,
-  type Variant,
-} from './plan.ts';
-import { type PoolOptions, runJobs } from './pool.ts';
-import type { Findings } from './report.ts';
-import { compareThoughts } from './thoughts.ts';
+import { filesHash } from './fingerprint.ts';
+import { type Job, type JobResult, weightsOf } from './job.ts';
+import { armJobName, documentsFor, StudyJobs, type SweepScore, THOUGHTS } from './jobs.ts';
+import type { Scale, Study } from './plan.ts';
+import { type Task, WorkerPool } from './pool.ts';
+import { gainByKind, type KindGain } from './positions.ts';
+import { mean } from './statistics.ts';
+import { compareThoughts, type ThoughtSample } from './thoughts.ts';
+import { POST_TRAINING_STAGES } from './variants.ts';
 
-const THOUGHTS = 4;
 /** Questions of a family whose thoughts the report shows. */
 const SHOWN = 3;
-const RLP = 'rlp-ema';
 
-/** The checkpoint that all arms of a study start from (base.ts). */
-const baseOf = ({ name }: Study): string => fileURLToPath(new URL(`bases/${name}`, import.meta.url));
+/** What a study found. */
+export interface Findings {
+  study: Study;
+  scale: Scale;
+  context: ArmContext;
+  base: Evaluation;
+  /** What thinking is worth to the base by kind of character, where that was asked for. */
+  baseKinds: readonly KindGain[];
+  /** Learning rate of every arm, and what its sweep came to, by its name. */
+  rates: ReadonlyMap<string, { chosen: number; scores: readonly SweepScore[] }>;
+  /** Results by job name: sweep/ARM/RATE, arms/ARM/SEED, post-training/STAGE/ARM/SEED, ablations/NAME/SEED, stability/NAME/SEED. */
+  results: ReadonlyMap<string, JobResult>;
+  /** Of the base, and of RLP after its last step with the first seed. */
+  thoughts: readonly ThoughtSample[];
+}
 
-/** Runs what of a study is not done yet; its files lie in `out`. */
-export async function runStudy(
-  study: Study,
-  scale: Scale,
-  { out, onDone }: Pick<PoolOptions, 'out' | 'onDone'>,
-): Promise<Findings> {
-  const model = baseOf(study);
-  const data = await writeData(out, study.families, scale);
-  const context = armContext(scale, data.meanTokens, await parametersOf(model));
-  const evaluation = { thoughts: THOUGHTS, maxThoughtTokens: context.maxThoughtTokens };
-  const thoughts = join(out, 'base-thoughts.arrow');
-  const base = await evaluate(model, { ...evaluation, data: data.heldOut, out: thoughts, threads: 1 });
+export interface StudyOptions {
+  /** Folder of all files. */
+  out: string;
+  /** SHA-256 of the code. */
+  code: string;
+  processes: number;
+  costs: Costs;
+  clock: Clock;
+  /** Told of what happens, a line at a time. */
+  log: (line: string) => void;
+}
 
-  const results = new Map<string, JobResult>();
-  const jobs = new Jobs(scale, context, data, { model, heldOut: data.heldOut, ...evaluation }, results);
-  const run = async (title: string, some: readonly Job[]): Promise<void> => {
-    if (some.length > 0) console.log(`\n== ${study.name}, ${title}: ${some.length} runs`);
-    const options = { out: join(out, 'jobs'), processes: availableParallelism(), onDone };
-    for (const [name, result] of await runJobs(some, options)) results.set(name, result);
+/** A study with its text written and its base evaluated, and the results that there are of it. */
+interface PreparedStudy {
+  folder: string;
+  jobs: StudyJobs;
+  results: Map<string, JobResult>;
+  known: Omit<Findings, 'rates' | 'results' | 'thoughts'>;
+}
+
+/** Runs what of some studies is not done yet. Jobs that do not wait for others run at the same time, the longest first. */
+export async function runStudies(
+  studies: readonly { study: Study; scale: Scale }[],
+  options: StudyOptions,
+): Promise<Findings[]> {
+  const { clock, costs, log, processes } = options;
+  const prepared: PreparedStudy[] = [];
+  for (const { study, scale } of studies) prepared.push(await prepare(study, scale, options));
+  const tasksOf = (jobsOf: (jobs: StudyJobs) => Job[]) =>
+    prepared.flatMap((one) =>
+      jobsOf(one.jobs).map((job): StudyTask => {
+        const { name } = one.known.study;
+        return { job, folder: jobFolder(one, job.name), one, id: `${name}/${job.name}`, cost: costs(name, job) };
+      }),
+    );
+  const everything = tasksOf((jobs) => [
+    ...[...jobs.sweep(), ...jobs.arms(), ...jobs.ablations(), ...jobs.stability()],
+    ...POST_TRAINING_STAGES.flatMap((_, stage) => jobs.postTraining(stage)),
+  ]);
+  for (const { id, cost } of everything) clock.expect(id, cost);
+  log(
+    `${everything.length} runs in ${processes} processes: about ${clock.left.toFixed(0)} minutes if none is done yet`,
+  );
+
+  using pool = new WorkerPool(processes);
+  const run = async (title: string, jobsOf: (jobs: StudyJobs) => Job[]): Promise<number> => {
+    const tasks = tasksOf(jobsOf).sort((a, b) => b.cost - a.cost);
+    if (tasks.length > 0) log(`\n== ${title}: ${tasks.length} runs`);
+    for (const { id, cost } of tasks) clock.expect(id, cost); // a widened sweep is more than was expected
+    let done = 0;
+    await pool.run(tasks, ({ one, id }, result, fresh) => {
+      one.results.set(result.name, result);
+      clock.done(id, result, fresh);
+      const [taken, left] = [clock.total.minutes, clock.left].map((minutes) => minutes.toFixed(1).padStart(5));
+      log(`${taken} min, about ${left} left  ${++done}/${tasks.length}  ${id}  ${result.wallSeconds.toFixed(0)} s`);
+    });
+    return tasks.length;
   };
-  await run('learning rates', jobs.sweep());
-  const rates = jobs.bestRates();
-  await run('arms', jobs.arms(rates));
-  for (const stage of POST_TRAINING_STAGES.keys()) {
-    await run(`post-training: ${POST_TRAINING_STAGES[stage].name}`, jobs.postTraining(stage));
+  let swept: number;
+  do
+    swept = await run('learning rates', (jobs) => jobs.sweep()); // again for arms whose best rate is at an edge
+  while (swept > 0);
+  await run('arms, ablations, stability', (jobs) => [...jobs.arms(), ...jobs.ablations(), ...jobs.stability()]);
+  for (const [stage, { name }] of POST_TRAINING_STAGES.entries()) {
+    await run(`post-training: ${name}`, (jobs) => jobs.postTraining(stage));
   }
-  await run('ablations', jobs.ablations(rates));
-  await run('stability', jobs.stability(rates));
-
-  const after = join(out, 'jobs', 'arms', RLP, String(scale.seeds[0]), `thoughts-${scale.steps}.arrow`);
-  return { study, scale, context, base, rates, results, thoughts: await compareThoughts(thoughts, after, SHOWN) };
+  return await Promise.all(prepared.map(finish));
 }
 
-/** The jobs of a study, in the order in which they need each other's results. */
-class Jobs {
-  readonly #long: ArmContext;
-  readonly #arms: readonly Arm[];
-  constructor(
-    readonly scale: Scale,
-    readonly context: ArmContext,
-    readonly data: Data,
-    readonly common: Omit<Job, 'name' | 'settings'>,
-    readonly results: ReadonlyMap<string, JobResult>,
-  ) {
-    this.#long = { ...context, steps: scale.steps * scale.stability };
-    this.#arms = armsOf(scale);
-  }
-
-  /** The same small sweep of the learning rate for every arm, on questions of their own, with one seed. */
-  sweep(): Job[] {
-    const { learningRates, sweepSteps } = this.scale;
-    if (learningRates.length === 1) return [];
-    return this.#arms
-      .filter(({ rateOf }) => rateOf === undefined)
-      .flatMap((arm) => {
-        const context = { ...this.context, steps: Math.min(sweepSteps, this.#contextOf(arm).steps) };
-        return learningRates.map((learningRate) => ({
-          ...this.#armJob(`sweep/${arm.name}/${learningRate}`, arm, context, { learningRate, seed: 0 }),
-          heldOut: this.data.validation,
-        }));
-      });
-  }
-
-  /** The learning rate of every arm, by its name. */
-  bestRates(): Map<string, number> {
-    const [only, ...others] = this.scale.learningRates;
-    return new Map(
-      this.#arms.map(({ name, rateOf = name }) => {
-        const score = (rate: number) => worth(this.#lastEvaluation(`sweep/${rateOf}/${rate}`));
-        return [name, others.reduce((best, rate) => (score(rate) > score(best) ? rate : best), only)];
-      }),
-    );
-  }
-
-  /** Every arm, every seed. */
-  arms(rates: ReadonlyMap<string, number>): Job[] {
-    const { seeds, stability, points } = this.scale;
-    return seeds.flatMap((seed) =>
-      this.#arms.map((arm) => {
-        const context = this.#contextOf(arm);
-        const evaluations = (arm.short ? 1 : stability) * points;
-        const checkpointEvery = Math.ceil(Number(arm.settings(context).steps) / evaluations);
-        const settings = { learningRate: rates.get(arm.name), seed, checkpointEvery };
-        return this.#armJob(`arms/${arm.name}/${seed}`, arm, context, settings);
-      }),
-    );
-  }
-
-  /** One stage of the identical post-training of the base and of what some arms made of it. */
-  postTraining(stage: number): Job[] {
-    const { seeds, postTraining } = this.scale;
-    if (postTraining.arms.length === 0) return [];
-    const { name, settings } = POST_TRAINING_STAGES[stage];
-    const startOf = (arm: string, seed: number): string => {
-      if (stage > 0) return this.#result(jobName(POST_TRAINING_STAGES[stage - 1].name, arm, seed)).checkpoint;
-      return arm === 'base' ? this.common.model : this.#result(`arms/${arm}/${seed}`).checkpoint;
-    };
-    return seeds.flatMap((seed) =>
-      ['base', ...postTraining.arms].map((arm) => ({
-        ...this.#job(jobName(name, arm, seed), { data: [this.data.postTraining], seed, ...settings(postTraining) }),
-        model: startOf(arm, seed),
-      })),
-    );
-  }
-
-  /** What the choices of the method do. */
-  ablations(rates: ReadonlyMap<string, number>): Job[] {
-    return this.#variants('ablations', ABLATIONS, this.scale.ablationSeeds, this.context, rates, 0);
-  }
-
-  /** Which settings hold for all steps. */
-  stability(rates: ReadonlyMap<string, number>): Job[] {
-    const { stabilitySeeds, stability } = this.scale;
-    const every = Math.ceil(this.#long.steps / stability);
-    return this.#variants('stability', STABILITY, stabilitySeeds, this.#long, rates, every);
-  }
-
-  #variants(
-    folder: string,
-    variants: readonly Variant[],
-    seeds: readonly number[],
-    context: ArmContext,
-    rates: ReadonlyMap<string, number>,
-    checkpointEvery: number,
-  ): Job[] {
-    const rlp = this.#arms.find(({ name }) => name === RLP) as Arm; // in every scale
-    return variants.flatMap(({ name, settings }) =>
-      seeds.map((seed) => {
-        const shared = { learningRate: rates.get(RLP), seed, checkpointEvery };
-        return this.#armJob(`${folder}/${name}/${seed}`, rlp, context, { ...shared, ...settings });
-      }),
-    );
-  }
-
-  /** An arm runs for all steps, or ends where the arms are compared. */
-  #contextOf(arm: Arm): ArmContext {
-    return arm.short ? this.context : this.#long;
-  }
-
-  #armJob(name: string, arm: Arm, context: ArmContext, settings: Record<string, unknown>): Job {
-    return this.#job(name, { data: [this.data[arm.data ?? 'train']], ...arm.settings(context), ...settings });
-  }
-
-  #job(name: string, settings: Record<string, unknown>): Job {
-    return { name, ...this.common, settings: { data: [this.data.train], checkpointEvery: 0, ...settings } };
-  }
-
-  #result(name: string): JobResult {
-    const result = this.results.get(name);
-    if (result === undefined) throw new Error(`no result of ${name}`);
-    return result;
-  }
-
-  #lastEvaluation(name: string): Evaluation {
-    const point = this.#result(name).curve.at(-1);
-    if (point === undefined) throw new Error(`${name}: a run without an evaluation`);
-    return point.evaluation;
-  }
+interface StudyTask extends Task {
+  one: PreparedStudy;
+  id: string;
+  /** Seconds, estimated. */
+  cost: number;
 }
 
-const jobName = (stage: string, arm: string, seed: number) => `post-training/${stage}/${arm}/${seed}`;
+const jobFolder = ({ folder }: PreparedStudy, name: string) => join(folder, 'jobs', name);
+const baseThoughts = (folder: string) => join(folder, 'base-thoughts.arrow');
+
+async function prepare(study: Study, scale: Scale, { out, code }: StudyOptions): Promise<PreparedStudy> {
+  const folder = join(out, study.name);
+  await mkdir(folder, { recursive: true });
+  const base = fileURLToPath(new URL(`bases/${study.name}`, import.meta.url));
+  const { families } = study;
+  const data = await writeData(folder, families, sizesOf(scale, families.length));
+  const { heldOut, everyPosition } = data.files;
+  const options = { thoughts: THOUGHTS, maxThoughtTokens: MAX_THOUGHT_TOKENS, threads: 1 };
+  const evaluation = await evaluate(base, { ...options, data: heldOut, out: baseThoughts(folder) });
+  const everywhere = { ...options, data: everyPosition, out: join(folder, 'base-every-position.arrow') };
+  const baseKinds = scale.everyPosition > 0 ? await gainByKind(base, everywhere, families) : [];
+
+  const { documentTokens, questionTokens } = data;
+  const thoughtTokens = mean(Object.values(evaluation.families).map((family) => family.thoughtTokens));
+  const context = { documentTokens, questionTokens, thoughtTokens, parameters: await parametersOf(base) };
+  const hashes = { code, data: await filesHash(Object.values(data.files)), base: await weightsOf(base) };
+  const results = new Map<string, JobResult>();
+  const jobs = new StudyJobs({ scale, context, data, base, hashes, results });
+  return { folder, jobs, results, known: { study, scale, context, base: evaluation, baseKinds } };
+}
+
+/** An arm that reads more than the others has as much text as it reads. */
+function sizesOf(scale: Scale, families: number): DataSizes {
+  const longSteps = LONG_FACTOR * scale.steps * scale.stability;
+  return {
+    train: scale.documents,
+    trainLong: scale.arms.includes(CPT_LONG) ? documentsFor(longSteps, families) : 0,
+    postTraining: scale.documents,
+    heldOut: scale.heldOut,
+    everyPosition: scale.everyPosition,
+  };
+}
+
+async function finish({ folder, jobs, results, known }: PreparedStudy): Promise<Findings> {
+  const { scale } = known;
+  const rates = scale.arms.map((name) => {
+    const scores = jobs.sweepScores(armNamed(name).sameAs ?? name);
+    return [name, { chosen: jobs.rateOf(name), scores }] as const;
+  });
+  const name = armJobName(RLP, scale.seeds[0]);
+  const last = results.get(name)?.curve.at(-1);
+  const after = join(folder, 'jobs', name, `thoughts-${last?.step}.arrow`);
+  const thoughts = await compareThoughts(baseThoughts(folder), after, SHOWN);
+  return { ...known, rates: new Map(rates), results, thoughts };
+}
 
 async function parametersOf(model: string): Promise<number> {
   const weights = [...(await (await openModel(model)).loadWeights()).values()];
   return weights.reduce((sum, { data }) => sum + data.length, 0);
-}
-
-/** Mean over the families of the better of thinking and not thinking. */
-function worth({ families }: Evaluation): number {
-  const scores = Object.values(families).map(({ thinking, direct }) => Math.max(thinking, direct));
-  return scores.reduce((a, b) => a + b, 0) / scores.length;
 }

@@ -19,8 +19,8 @@ export interface ChartOptions {
   range?: readonly [number, number];
 }
 
-const SIZE = { width: 560, height: 340 };
-/** Okabe and Ito's colours, told apart by colour-blind readers too. */
+const SIZE = { width: 560, height: 400 };
+/** Okabe and Ito's colours, told apart by colour-blind readers too. Curves beyond them have them again, dashed. */
 const COLOURS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#d55e00', '#56b4e9', '#999999', '#000000'];
 
 /** Lines with bands of their intervals, as SVG. */
@@ -28,7 +28,8 @@ export function lineChart(curves: readonly Curve[], { title, xName, yName, range
   const chart = init(null, null, { renderer: 'svg', ssr: true, ...SIZE });
   const series = curves.flatMap(({ label, points }, i): LineSeriesOption[] => {
     const color = COLOURS[i % COLOURS.length];
-    const shared: LineSeriesOption = { type: 'line', symbol: 'none', lineStyle: { color }, itemStyle: { color } };
+    const lineStyle = { color, type: i < COLOURS.length ? 'solid' : 'dashed' } as const;
+    const shared: LineSeriesOption = { type: 'line', symbol: 'none', lineStyle, itemStyle: { color } };
     const hidden: LineSeriesOption = { ...shared, lineStyle: { opacity: 0 }, silent: true };
     const wide = points.filter(({ halfWidth }) => Number.isFinite(halfWidth));
     // The band: an invisible line at its lower edge, and its height stacked on top.
@@ -50,7 +51,7 @@ export function lineChart(curves: readonly Curve[], { title, xName, yName, range
     animation: false,
     title: { text: title, left: 'center', textStyle: { fontSize: 14 } },
     legend: { data: curves.map(({ label }) => label), bottom: 0, textStyle: { fontSize: 10 }, itemHeight: 8 },
-    grid: { left: 56, right: 20, top: 36, bottom: 78 },
+    grid: { left: 56, right: 20, top: 36, bottom: 138 },
     xAxis: { type: 'value', name: xName, nameLocation: 'middle', nameGap: 24 },
     yAxis: {
       type: 'value',
