@@ -15,7 +15,7 @@ export type ZeroVariance = 'keep' | 'drop';
  * excluded. Under rewards that are all equal no group gives any, and with 'drop' there is no update.
  * @param advantages of the thoughts of one group
  * @see DAPO, arXiv 2503.14476, eq. 11 (dynamic sampling): the same condition for rewards of 0 and 1, 0 < number right < G. There
- *   the batch is then filled up with other prompts; here it stays smaller
+ *   the batch is then filled up with other prompts (src/train/dynamic-sampling.ts); 'drop' leaves it smaller
  */
 export const givesGradient = (advantages: ArrayLike<number>): boolean =>
   Array.from(advantages).some((advantage) => Math.abs(advantage) >= ZERO_STD);

@@ -42,6 +42,8 @@ export interface CompletionDraw {
    * @throws RunError if the data has none for the step
    */
   next(count: number): Promise<RolloutDocument[]>;
+  /** Tokens of the forward passes that chose positions so far. */
+  scoredTokens(): number;
   /** Figures of what was drawn. */
   metrics(): Record<string, number>;
 }
@@ -139,14 +141,15 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
       const open = config.withoutThought ? [] : thoughts.delimiters.open;
       const kept = filled === undefined ? groups : groups.filter(({ document }) => filled.kept.includes(document));
       const loss = thoughtLoss(kept, open, lossOptions);
-      const { documents: trees, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
+      const scored = await times.time('score', () => withForwardPasses(loss, context));
+      times.count('score', scored.tokens + drawn.scoredTokens());
       const completions = groups.flatMap((group) => group.thoughts);
       const tokens = countTokens(rollouts, open);
       return {
-        documents: trees,
+        documents: scored.documents,
         tokens,
         metrics: {
-          ...{ ...metrics, ...completionMetrics(completions), ...passes, ...drawn.metrics() },
+          ...{ ...metrics, ...completionMetrics(completions), ...scored.metrics, ...drawn.metrics() },
           ...(filled && {
             'dynamic_sampling/documents': filled.sampled,
             'dynamic_sampling/kept_ratio': filled.withGradient / filled.sampled,

@@ -73,6 +73,7 @@ export const openGrpo: OpenObjective = async (config, model) => {
           });
           return {
             next: (count) => draw.next(count),
+            scoredTokens: () => 0,
             metrics: () => dataMetrics(data, loader.epochs),
           };
         },

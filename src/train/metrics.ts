@@ -129,9 +129,9 @@ export class StageTimes {
     }
   }
 
-  /** Tokens of a stage, for its tokens a second. */
+  /** Tokens of a stage, for its tokens a second; a stage without any has no such figure. */
   count(stage: string, tokens: number): void {
-    this.#tokens.set(stage, (this.#tokens.get(stage) ?? 0) + tokens);
+    if (tokens > 0) this.#tokens.set(stage, (this.#tokens.get(stage) ?? 0) + tokens);
   }
 
   figures(): Record<string, number> {

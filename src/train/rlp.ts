@@ -63,12 +63,16 @@ function rlpObjective(
   const metadata = rolloutMetadata(context, data);
   let loader = data.loader();
 
+  /** Tokens of the forward passes of a step. */
+  let scored = 0;
   const scorer = (weights: 'weights' | 'ema'): NoThinkScorer => ({
     copyFromPolicy: async () => {
       if (weights === 'ema') session.resetEma();
     },
-    score: (requests, horizon) =>
-      noThinkLogProbs((batch) => session.runEvalStep(batch, weights), requests, horizon, scoreTokens(config)),
+    score(requests, horizon) {
+      scored += requests.reduce((sum, { positions }) => sum + Math.max(...positions) + horizon - 1, 0);
+      return noThinkLogProbs((batch) => session.runEvalStep(batch, weights), requests, horizon, scoreTokens(config));
+    },
   });
   const options =
     config.baseline === 'ema'
@@ -76,6 +80,7 @@ function rlpObjective(
       : { kind: config.baseline };
   const scorePositions = (documents: readonly ArrayLike<number>[], kind: PositionScore) => {
     const weights = config.baseline === 'none' ? 'weights' : 'ema';
+    scored += documents.reduce((sum, { length }) => sum + length - 1, 0);
     return positionScores((batch) => session.runEvalStep(batch, weights), documents, kind, scoreTokens(config));
   };
   let baseline = new Baseline(options, scorer('ema'));
@@ -89,6 +94,7 @@ function rlpObjective(
     emaDecay: baseline.emaDecay,
 
     async prepare({ step, folder, times }: StepInput): Promise<StepLoss> {
+      scored = 0;
       const batch = await loader.nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
       const chosen = await times.time('score', () => all(thoughts.place(batch, step, scorePositions)));
       const rollouts = await times.time('rollout', () =>
@@ -106,7 +112,8 @@ function rlpObjective(
         config.thoughtLoss === 'best-of-group'
           ? bestThoughtLoss(groups, thoughts.delimiters)
           : thoughtLoss(groups, thoughts.delimiters.open, config);
-      const { documents, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
+      const { documents, tokens, metrics: passes } = await times.time('score', () => withForwardPasses(loss, context));
+      times.count('score', scored + tokens);
       return {
         documents,
         tokens: countTokens(rollouts, thoughts.delimiters.open),

@@ -85,10 +85,14 @@ export const openRpt: OpenObjective = async (config, model) => {
             ),
         },
         draw(step) {
+          let scored = 0;
           const draw = new StepDraw({
             perStep: config.documentsPerStep,
             nextBatch: (count) => loader.nextBatch(count, DOCUMENTS_FLAG),
-            place: (batch) => place(batch, step),
+            place(batch) {
+              scored += batch.reduce((sum, { tokens }) => sum + tokens.length - 1, 0);
+              return place(batch, step);
+            },
           });
           return {
             async next(count) {
@@ -96,6 +100,7 @@ export const openRpt: OpenObjective = async (config, model) => {
               if (draw.share > 0) return documents;
               throw new RunError(tooCertain(`step ${step}`, draw.seen));
             },
+            scoredTokens: () => scored,
             metrics: () => ({ 'data/documents_kept': draw.share, ...dataMetrics(data, loader.epochs) }),
           };
         },

@@ -17,7 +17,7 @@ import {
 import { givesGradient, type ZeroVariance } from '../reward/index.ts';
 import type { Answer, RolloutDocument } from '../rollout/index.ts';
 import type { PaidGroup } from '../thinking.ts';
-import type { TreeDocument } from '../tree-batch.ts';
+import { type TreeDocument, tokensOf } from '../tree-batch.ts';
 import { samplingDifference } from './metrics.ts';
 import type { TrainContext } from './objective.ts';
 
@@ -126,6 +126,7 @@ export function bestThoughtLoss(
 /**
  * What the loss needs from forward passes of weights other than those at hand: the reference of the KL, and the importance
  * weights of the sampler. Costs one pass each, and none where neither is asked for.
+ * @returns the documents with it, and the tokens of the passes
  */
 export async function withForwardPasses(
   { documents, samplingLogProbs, rolloutLogProbs }: ThoughtLoss,
@@ -138,12 +139,17 @@ export async function withForwardPasses(
     reference: Pick<TrainContext['reference'], 'rowLogProbs'>;
     config: Pick<TrainConfig, 'klCoefficient' | 'importanceSampling' | 'importanceCap' | 'microBatchTokens'>;
   },
-): Promise<{ documents: TreeDocument[]; metrics: Record<string, number> }> {
+): Promise<{ documents: TreeDocument[]; tokens: number; metrics: Record<string, number> }> {
   let changed = documents;
+  let tokens = 0;
   if (documents.length > 0 && config.klCoefficient > 0) {
+    tokens += tokensOf(documents);
     changed = withKl(changed, await reference.rowLogProbs(documents), config.klCoefficient);
   }
-  if (config.importanceSampling === 'none' || rolloutLogProbs.length === 0) return { documents: changed, metrics: {} };
+  if (config.importanceSampling === 'none' || rolloutLogProbs.length === 0) {
+    return { documents: changed, tokens, metrics: {} };
+  }
+  tokens += tokensOf(documents);
   const trainer = await rowLogProbs(documents, (batch) => session.runEvalStep(batch), scoreTokens(config));
   const rows = documents.flatMap(({ losses, branches }) => [losses, ...branches.map((branch) => branch.losses)].flat());
   const ofPolicy = trainer.filter((_, n) => rows[n].policyWeight !== undefined);
@@ -151,6 +157,7 @@ export async function withForwardPasses(
   const weights = truncatedImportanceWeights(ofPolicy, sampler, config.importanceCap);
   return {
     documents: withImportanceWeights(changed, trainer, weights),
+    tokens,
     metrics: {
       ...samplingDifference(ofPolicy, rolloutLogProbs),
       'sampling/importance_sampling_ratio/min': weights.reduce((a, b) => Math.min(a, b)),

@@ -213,6 +213,20 @@ describe('options', () => {
     },
   );
 
+  it('tokens a second of scoring are those of the passes that are run, and not there without one', async () => {
+    const scored = async (more: Partial<TrainConfig>) => {
+      const { rows, thoughts } = await runs.train({ steps: 1, ...more });
+      const [rate, time] = ['tokens_per_second/score', 'time/score'].map((name) => rows[0][name]);
+      return { tokens: rate === undefined ? undefined : Math.round(Number(rate) * Number(time)), rows, thoughts };
+    };
+    const { tokens, rows } = await scored({ horizon: 2 });
+    expect(tokens).toBe(Number(rows[0].num_input_tokens) + 3); // 3 documents, to the second target's predecessor
+    expect((await scored({ baseline: 'none' })).tokens).toBeUndefined();
+    const weighed = await scored({ baseline: 'none', importanceSampling: 'behavior' });
+    // The trees of the loss: the last token of each thought is predicted, not read.
+    expect(weighed.tokens).toBe(Number(weighed.rows[0].num_tokens) - weighed.thoughts.length);
+  });
+
   it('ema_distance grows from the start', async () => {
     const { rows } = await runs.train({ baseline: 'frozen' });
     const distances = figure(rows, 'ema_distance');

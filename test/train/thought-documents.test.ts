@@ -128,10 +128,11 @@ describe('withForwardPasses', () => {
     async (importanceSampling, weights) => {
       // Two next tokens, then those of the thoughts: sampled with -1, -2 and -1; drawn with 0.5 more.
       const session = policy(-7, -7, -7, -1.5, -1.75, 0);
-      const { documents, metrics } = await withForwardPasses(loss, {
+      const { documents, tokens, metrics } = await withForwardPasses(loss, {
         config: { ...settings, importanceSampling },
         ...{ session, reference },
       });
+      expect(tokens).toBe(3 + 2 + 1); // the trunk, and both thoughts behind the delimiter, less the last token of each
       expect(metrics['sampling/sampling_logp_difference/mean']).toBeCloseTo((0.5 + 0.25 + 1) / 3, 6);
       expect(metrics['sampling/sampling_logp_difference/max']).toBeCloseTo(1, 6);
       expect(metrics['sampling/importance_sampling_ratio/mean']).toBeCloseTo(
@@ -147,6 +148,7 @@ describe('withForwardPasses', () => {
     const config = { ...settings, importanceSampling: 'none' } as const;
     expect(await withForwardPasses(loss, { config, session, reference })).toEqual({
       documents: loss.documents,
+      tokens: 0,
       metrics: {},
     });
   });
