@@ -16,16 +16,20 @@ import { listCheckpoints, readMetrics } from '../src/run-folder.ts';
  * leaves: of a training run of 30 steps on the tiny model the checkpoints and thoughts byte by byte and the figures, of a
  * rollout its rows.
  *
- *     npx tsx scripts/crash-test.ts [train] [rollout] [--kills 20] [--seed 0]
+ *     npx tsx scripts/crash-test.ts [rlp] [cpt] [lora] [rollout] [--kills 20] [--seed 0] [--threads 1]
  *
  * A line for every kill; exit code 1 if a resume ended otherwise than the undisturbed run.
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { kills: { type: 'string', default: '20' }, seed: { type: 'string', default: '0' } },
+  options: {
+    kills: { type: 'string', default: '20' },
+    seed: { type: 'string', default: '0' },
+    threads: { type: 'string' },
+  },
 });
 const kills = Number(values.kills);
-const jobs = positionals.length > 0 ? positionals : ['train', 'rollout'];
+const threads = values.threads === undefined ? [] : ['--threads', values.threads];
 
 const TINY = 'models/tiny-qwen3';
 const THINKING = ['--position-strategy', 'column', '--max-thought-tokens', '10', '--temperature', '1'];
@@ -56,12 +60,12 @@ function hashFolder(path: string): string {
 
 const STEPS = 30;
 const TIMES = /^(time\/|step_time$|tokens_per_second\/)/;
-const trainJob: Job = {
+const trainJob = (objective: readonly string[]): Job => ({
   start: [
-    ...['train', '--model', TINY, '--data', `${TINY}/corpus/train.jsonl`, '--run', run, '--limit', '16', ...THINKING],
-    ...['--eval-data', `${TINY}/corpus/held-out.jsonl`, '--steps', String(STEPS), '--documents-per-step', '2'],
-    ...['--group-size', '4', '--learning-rate', '1e-4', '--eval-every', '30'],
-    ...['--checkpoint-every', '4', '--keep-checkpoints', '2', '--threads', '1'],
+    ...['train', '--model', TINY, '--data', `${TINY}/corpus/train.jsonl`, '--run', run, ...objective],
+    ...['--eval-data', `${TINY}/corpus/held-out.jsonl`, '--eval-every', '30', '--eval-limit', '32'],
+    ...['--steps', String(STEPS), '--learning-rate', '1e-4', '--checkpoint-every', '4', '--keep-checkpoints', '2'],
+    ...threads,
   ],
   resume: ['train', '--run', run, '--resume'],
   begun: () => existsSync(join(run, 'metrics.jsonl')),
@@ -82,11 +86,13 @@ const trainJob: Job = {
     const leftover = readdirSync(run, { recursive: true }).find((name) => /\.partial|lock$/.test(String(name)));
     return leftover === undefined ? undefined : `${leftover} is left over`;
   },
-};
+});
+const RLP = ['--limit', '16', ...THINKING, '--documents-per-step', '2', '--group-size', '4'];
+const CPT = ['--objective', 'cpt', '--block-length', '64', '--batch-tokens', '512'];
 
 const rolloutArgs = [
   ...['rollout', '--model', TINY, '--data', `${TINY}/corpus/train.jsonl`, '--limit', '150', ...THINKING],
-  ...['--group-size', '8', '--documents-per-batch', '3', '--out', run],
+  ...['--group-size', '8', '--documents-per-batch', '3', '--out', run, ...threads],
 ];
 const rolloutJob: Job = {
   start: rolloutArgs,
@@ -188,10 +194,20 @@ async function crashTest(name: string, job: Job): Promise<number> {
   return differing;
 }
 
+const JOBS: Record<string, Job> = {
+  rlp: trainJob(RLP),
+  cpt: trainJob(CPT),
+  lora: trainJob([...CPT, '--lora-rank', '4']),
+  rollout: rolloutJob,
+};
+
 let differing = 0;
 try {
-  if (jobs.includes('train')) differing += await crashTest('train', trainJob);
-  if (jobs.includes('rollout')) differing += await crashTest('rollout', rolloutJob);
+  for (const name of positionals.length > 0 ? positionals : Object.keys(JOBS)) {
+    const job = JOBS[name];
+    if (job === undefined) throw new Error(`no job ${name}: ${Object.keys(JOBS).join(', ')}`);
+    differing += await crashTest(name, job);
+  }
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
