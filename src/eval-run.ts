@@ -66,6 +66,7 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
     forCpu: options.device?.kind === 'cpu',
   });
   const asked = await AskedQuestions.open(task, model, config, questions, examples ?? []);
+  for (const notice of asked.thoughts.notices) hooks.onNotice?.(notice);
   const modelHash = await model.hash();
   const evaluation = {
     ...{ settings: decisive(config), taskVersion: task.version, promptsHash: asked.hash, modelHash },

@@ -63,7 +63,7 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
     config.baselineModel === undefined ? undefined : await openModel(config.baselineModel, { dtype, entropyTopK });
   if (baselineModel !== undefined) await checkSameTokenizer(model, baselineModel);
   const source = await data.documents(config.data);
-  for (const notice of source.notices) hooks.onNotice?.(notice);
+  for (const notice of [...data.notices, ...source.notices]) hooks.onNotice?.(notice);
   const badRowsPath = `${config.out}.bad-rows.jsonl`;
   const notice = badRowsNotice(source.badRows, badRowsPath);
   if (notice !== undefined) hooks.onNotice?.(notice);

@@ -102,6 +102,13 @@ export class ThoughtData {
     return this.#think;
   }
 
+  /** What the user should know of the settings. */
+  get notices(): string[] {
+    const { thinkOpen, thinkClose, completion } = this.#settings;
+    const notice = completion?.thought === false ? undefined : this.tokenizer.delimiterNotice(thinkOpen, thinkClose);
+    return notice === undefined ? [] : [notice];
+  }
+
   /** What to say of a document that was cut to what the model's positions hold. */
   truncationNotice(id: string): string {
     const { maxThoughtTokens, horizon, completion } = this.#settings;
@@ -261,8 +268,8 @@ export class ThoughtData {
   }
 
   /** Tokens that end a text. */
-  get endOfText(): number[] {
-    return this.tokenizer.eosId === undefined ? [] : [this.tokenizer.eosId];
+  get endOfText(): readonly number[] {
+    return this.tokenizer.endOfText;
   }
 
   decode = (tokens: ArrayLike<number>): string => this.tokenizer.decode(tokens);

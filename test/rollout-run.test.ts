@@ -104,6 +104,19 @@ describe('rollouts', () => {
     expect(tokens).toBe((await rowsOf(config.out)).reduce((sum, { thoughtTokens }) => sum + thoughtTokens.length, 0));
   });
 
+  it('tell of delimiters that are no tokens of their own', async () => {
+    const notices: string[] = [];
+    const onNotice = (message: string) => void notices.push(message);
+    await runRollout(configOf('own.arrow', { limit: 1 }), { onNotice });
+    expect(notices).toEqual([]);
+    await runRollout(configOf('spelled.arrow', { limit: 1, thinkOpen: '[[' }), { onNotice });
+    expect(notices).toEqual([
+      expect.stringMatching(
+        /^--think-open "\[\[" is spelled with 2 tokens: .* It has special tokens such as <think> <\/think>$/,
+      ),
+    ]);
+  });
+
   it('tell of documents that are cut, and count them', async () => {
     const long = JSON.stringify({ text: 'word '.repeat(600), id: 'long' });
     writeFileSync(

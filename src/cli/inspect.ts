@@ -31,7 +31,7 @@ async function inspectRollouts({ path, count, seed, json }: InspectOptions, io: 
   const { readRollouts } = await import('../arrow.ts');
   const file = await readRollouts(path);
   const rows: ThoughtRow[] = [];
-  for await (const batch of file) rows.push(...batch.map(thoughtRow));
+  for await (const batch of file) for (const record of batch) rows.push(thoughtRow(record));
   if (rows.length === 0) throw new UserError(`${path}: holds no thoughts`);
   const statistics = rolloutStatistics(rows);
   const selection = selectThoughts(rows, count, seed);

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { messageOf, UserError } from '../errors.ts';
 import { errnoOf, fileError } from '../file-error.ts';
@@ -36,15 +36,23 @@ export class Tokenizer {
   readonly specialTokens: ReadonlyMap<string, number>;
   /** End of a document; undefined if the tokenizer names none. */
   readonly eosId: number | undefined;
+  /** Tokens that end a generated text: that one, and those of generation_config.json. */
+  readonly endOfText: readonly number[];
   /** Undefined if the tokenizer names none. */
   readonly padId: number | undefined;
 
   /**
    * @param tokenizer content of tokenizer.json
    * @param config content of tokenizer_config.json
+   * @param ends further tokens that end a text
    * @throws UserError if they do not describe a tokenizer
    */
-  constructor(path: string, tokenizer: Record<string, unknown>, config: Record<string, unknown> = {}) {
+  constructor(
+    path: string,
+    tokenizer: Record<string, unknown>,
+    config: Record<string, unknown> = {},
+    ends: readonly number[] = [],
+  ) {
     try {
       // Files may leave the list out, the library wants it.
       this.#tokenizer = new HubTokenizer({ ...tokenizer, added_tokens: tokenizer.added_tokens ?? [] }, config);
@@ -67,6 +75,7 @@ export class Tokenizer {
     };
     this.eosId = named('eos_token');
     this.padId = named('pad_token');
+    this.endOfText = [...new Set([...(this.eosId === undefined ? [] : [this.eosId]), ...ends])];
   }
 
   /** Token ids of a text. Throws a UserError for a character that the vocabulary cannot express. */
@@ -158,15 +167,33 @@ export class Tokenizer {
     return { open: this.#delimiter('--think-open', open), close: this.#delimiter('--think-close', close) };
   }
 
+  /** What to say of delimiters that are no tokens of their own; undefined if both are. */
+  delimiterNotice(open: string, close: string): string | undefined {
+    const ids = this.thinkTokens(open, close);
+    const spelled = [
+      { flag: '--think-open', text: open, count: ids.open.length },
+      { flag: '--think-close', text: close, count: ids.close.length },
+    ].filter(({ count }) => count > 1);
+    if (spelled.length === 0) return undefined;
+    const list = spelled.map(({ flag, text, count }) => `${flag} "${text}" is spelled with ${count} tokens`);
+    return (
+      `${list.join(', ')}: the vocabulary of ${this.path} has no token for it. A delimiter of one token costs less and is found ` +
+      `more easily by the model: choose others with --think-open and --think-close.${this.#delimiterHint}`
+    );
+  }
+
   #delimiter(flag: string, text: string): readonly number[] {
     const ids = this.#spelling(text);
     if (ids !== undefined) return ids;
-    const candidates = [...this.specialTokens.keys()].filter((token) => /think|thought|reason/i.test(token));
-    const hint = candidates.length > 0 ? ` It has special tokens such as ${candidates.slice(0, 6).join(' ')}` : '';
     throw new UserError(
       `${flag} "${text}": the vocabulary of ${this.path} cannot spell it. Delimit thoughts by text that it can, with ` +
-        `--think-open and --think-close.${hint}`,
+        `--think-open and --think-close.${this.#delimiterHint}`,
     );
+  }
+
+  get #delimiterHint(): string {
+    const candidates = [...this.specialTokens.keys()].filter((token) => /think|thought|reason/i.test(token));
+    return candidates.length > 0 ? ` It has special tokens such as ${candidates.slice(0, 6).join(' ')}` : '';
   }
 
   /** Tokens that decode to this very text; undefined if there are none (say, an unknown token for a character). */
@@ -180,6 +207,8 @@ export class Tokenizer {
     }
   }
 }
+
+const GENERATION = 'generation_config.json';
 
 /** Name of a special token in tokenizer_config.json: a string or an added token's object. */
 function contentOf(value: unknown): string | undefined {
@@ -226,7 +255,22 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
     if (isMissingFile(thrown)) return {};
     throw thrown;
   });
-  return new Tokenizer(path, tokenizer, config);
+  return new Tokenizer(path, tokenizer, config, await readEndsOfText(join(directory, GENERATION)));
+}
+
+/** eos_token_id of generation_config.json, a token id or a list of them; none if there is no such file. */
+async function readEndsOfText(path: string): Promise<readonly number[]> {
+  const { eos_token_id: ids = null } = await readJsonObject(path).catch((thrown: unknown): Record<string, unknown> => {
+    if (isMissingFile(thrown)) return {};
+    throw thrown;
+  });
+  if (ids === null) return [];
+  const isId = (id: unknown): id is number => Number.isInteger(id) && Number(id) >= 0;
+  const list: readonly unknown[] = Array.isArray(ids) ? ids : [ids];
+  if (!list.every(isId)) {
+    throw new UserError(`${path}: eos_token_id is ${JSON.stringify(ids)}: expected a token id or a list of token ids`);
+  }
+  return list;
 }
 
 /**
@@ -234,10 +278,18 @@ export async function loadTokenizer(directory: string): Promise<Tokenizer> {
  * @throws UserError otherwise
  */
 export function checkTokenizerFits(tokenizer: Tokenizer, vocabSize: number): void {
-  if (tokenizer.vocabSize <= vocabSize) return;
-  const largest = tokenizer.vocabSize - 1;
-  throw new UserError(
-    `${tokenizer.path}: the tokenizer has ids up to ${largest} ("${tokenizer.tokenOf(largest)}"), but the model's ` +
-      `embedding has only ${vocabSize} rows. Use the tokenizer that belongs to the model`,
-  );
+  if (tokenizer.vocabSize > vocabSize) {
+    const largest = tokenizer.vocabSize - 1;
+    throw new UserError(
+      `${tokenizer.path}: the tokenizer has ids up to ${largest} ("${tokenizer.tokenOf(largest)}"), but the model's ` +
+        `embedding has only ${vocabSize} rows. Use the tokenizer that belongs to the model`,
+    );
+  }
+  const foreign = tokenizer.endOfText.find((id) => id >= vocabSize);
+  if (foreign !== undefined) {
+    throw new UserError(
+      `${join(dirname(tokenizer.path), GENERATION)}: eos_token_id ${foreign} is no token of the model, whose ids go from 0 to ` +
+        `${vocabSize - 1}. Use the file that belongs to the model`,
+    );
+  }
 }

@@ -49,6 +49,7 @@ export const openGrpo: OpenObjective = async (config, model) => {
   };
   return {
     dataHash: data.hash,
+    notices: thoughts.notices,
     ...(custom !== undefined && { rewardHash: custom.hash }),
     data,
     heldOut: heldOutData,

@@ -74,6 +74,8 @@ export interface OpenedObjective {
   rewardHash?: string;
   data: CountedData;
   heldOut: CountedData | undefined;
+  /** What the user should know of the settings. */
+  notices?: readonly string[];
   /** Steps of one time through the data; it may have to read it once. */
   stepsPerEpoch: () => Promise<number>;
   makeObjective: (context: TrainContext) => Objective;

@@ -43,6 +43,7 @@ export const openRlp: OpenObjective = async (config, model) => {
   await data.preview().nextBatch(config.documentsPerStep, DOCUMENTS_FLAG);
   return {
     dataHash: data.hash,
+    notices: thoughts.notices,
     ...(custom !== undefined && { rewardHash: custom.hash }),
     data,
     heldOut: heldOutData,

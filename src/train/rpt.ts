@@ -40,6 +40,7 @@ export const openRpt: OpenObjective = async (config, model) => {
     `${config.entropyThreshold} nats; start a new run with a lower --entropy-threshold`;
   return {
     dataHash: data.hash,
+    notices: thoughts.notices,
     ...(custom !== undefined && { rewardHash: custom.hash }),
     data,
     heldOut: heldOutData,

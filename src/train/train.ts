@@ -97,17 +97,22 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   const beside = await besideShapes(config);
   checkMemory(model.config, config, availableMemory(), beside);
   const klReference = await openReference(config, model);
-  const { dataHash, rewardHash, data, heldOut, stepsPerEpoch, makeObjective } = await OBJECTIVES[config.objective](
-    config,
-    model,
-  );
+  const {
+    dataHash,
+    rewardHash,
+    data,
+    heldOut,
+    notices = [],
+    stepsPerEpoch,
+    makeObjective,
+  } = await OBJECTIVES[config.objective](config, model);
   const steps = config.steps ?? Math.ceil((config.epochs ?? 1) * (await stepsPerEpoch()));
   if (config.warmupSteps > steps) {
     throw new UserError(`--warmup-steps ${config.warmupSteps}: the run has ${steps} steps (--epochs ${config.epochs})`);
   }
   if (config.resume) await checkSteps(config.run, steps);
   const badRows = BadRows.of([data, heldOut].flatMap((opened) => opened?.badRows ?? []));
-  for (const notice of [data, heldOut].flatMap((opened) => opened?.notices ?? [])) hooks.onNotice?.(notice);
+  for (const notice of [...notices, ...data.notices, ...(heldOut?.notices ?? [])]) hooks.onNotice?.(notice);
   const notice = badRowsNotice(badRows, badRowsPath(config.run));
   if (notice !== undefined) hooks.onNotice?.(notice);
   const modelHash = await model.hash();

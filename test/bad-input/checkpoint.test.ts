@@ -1,6 +1,7 @@
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { runCli } from '../cli/run-cli.ts';
 import { argumentsOf, COMMANDS, refused, SHARDED, type Workplace, workplace } from './refused.ts';
 
 let folder: Workplace;
@@ -227,3 +228,13 @@ it.each(['rollout', 'train rlp'])(
     );
   },
 );
+
+it('rollout of finite weights that overflow fails and names the row', async () => {
+  folder[Symbol.dispose]();
+  folder = await workplace((weights) => weights.get(NORM)?.data.fill(3e38));
+  const { code, out, err } = await runCli(argumentsOf('rollout', folder));
+  expect({ code, out }).toEqual({ code: 1, out: '' });
+  expect(err).toMatch(
+    /\nrlp-ort: the model's logits are not finite at token 0 of document \S*text\.txt:1, position \d+, rollout 0: the weights are damaged or training has diverged; go back to an earlier checkpoint\n$/,
+  );
+});

@@ -37,6 +37,19 @@ async function writeRollouts(path: string, rewards: readonly number[]): Promise<
   await writer.finish();
 }
 
+test('a batch of any size', async () => {
+  await withTemporaryFolder(async (folder) => {
+    const path = join(folder, 'large.arrow');
+    const [one, two] = [record(0, 1), record(1, 2)];
+    await using writer = await RolloutWriter.open(path, { config: { seed: 0 }, modelHash: 'abc' });
+    await writer.append(Array.from({ length: 140_000 }, (_, i) => (i % 2 === 0 ? one : two)));
+    await writer.finish();
+    const { code, out, err } = await runCli(['inspect', path, '--json']);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(JSON.parse(out).statistics).toMatchObject({ rows: 140_000, reward: { mean: 1.5, std: 0.5 } });
+  });
+});
+
 test('a rollout file: statistics and thoughts in context', async () => {
   await withTemporaryFolder(async (folder) => {
     const path = join(folder, 'thoughts.arrow');

@@ -102,6 +102,20 @@ describe('thinkTokens', () => {
     });
   });
 
+  it('tells of delimiters that are spelled with several tokens, and how to choose others', () => {
+    expect(byteTokenizer().delimiterNotice('<think>', '</think>')).toBeUndefined();
+    const tokenizer = mergingTokenizer(['thought']);
+    const others = 'choose others with --think-open and --think-close. It has special tokens such as <think>';
+    expect(tokenizer.delimiterNotice('<thought>', '</thought>')).toBe(
+      '--think-open "<thought>" is spelled with 3 tokens, --think-close "</thought>" is spelled with 4 tokens: the vocabulary of ' +
+        'bpe/tokenizer.json has no token for it. A delimiter of one token costs less and is found more easily by the model: ' +
+        others,
+    );
+    expect(tokenizer.delimiterNotice('<think>', '</think>')).toMatch(
+      /^--think-close "<\/think>" is spelled with 7 tokens: /,
+    );
+  });
+
   it('says how to choose delimiters where the vocabulary cannot spell them', () => {
     const model = { type: 'BPE', vocab: { h: 0, i: 1 }, merges: [], unk_token: null };
     const small = new Tokenizer('small.json', { ...tokenizerJson(), model });
@@ -120,6 +134,32 @@ describe('loadTokenizer', () => {
     expect((await loadTokenizer(folder.path)).eosId).toBeUndefined();
     writeFileSync(folder.in('tokenizer_config.json'), JSON.stringify(tokenizerConfig()));
     expect((await loadTokenizer(folder.path)).eosId).toBe(256);
+  });
+
+  it('takes the ends of a text from generation_config.json, too', async () => {
+    using folder = temporaryFolder();
+    const config = folder.in('generation_config.json');
+    writeFileSync(folder.in('tokenizer.json'), JSON.stringify(tokenizerJson()));
+    const endsWith = async (generation: object) => {
+      writeFileSync(config, JSON.stringify(generation));
+      return (await loadTokenizer(folder.path)).endOfText;
+    };
+    expect((await loadTokenizer(folder.path)).endOfText).toEqual([]);
+    expect(await endsWith({ eos_token_id: 10 })).toEqual([10]);
+    writeFileSync(folder.in('tokenizer_config.json'), JSON.stringify(tokenizerConfig()));
+    expect(await endsWith({ eos_token_id: 10 })).toEqual([256, 10]);
+    expect(await endsWith({ eos_token_id: [257, 256] })).toEqual([256, 257]); // as Qwen3's is
+    expect(await endsWith({ eos_token_id: null })).toEqual([256]);
+    expect(await endsWith({ temperature: 0.6 })).toEqual([256]);
+    const expected = 'expected a token id or a list of token ids';
+    await expect(endsWith({ eos_token_id: '</s>' })).rejects.toThrow(`${config}: eos_token_id is "</s>": ${expected}`);
+    await expect(endsWith({ eos_token_id: [1, -1] })).rejects.toThrow(`eos_token_id is [1,-1]: ${expected}`);
+    writeFileSync(config, JSON.stringify({ eos_token_id: 300 }));
+    const foreign = await loadTokenizer(folder.path);
+    expect(() => checkTokenizerFits(foreign, 300)).toThrow(
+      `${config}: eos_token_id 300 is no token of the model, whose ids go from 0 to 299. Use the file that belongs to the model`,
+    );
+    expect(() => checkTokenizerFits(foreign, 301)).not.toThrow();
   });
 
   it('says what is missing or broken', async () => {

@@ -37,6 +37,29 @@ test.each(CUTS)('first tokens follow the distribution of %j', async (sampling) =
   expect(chiSquareDeviate(tokens, uncut)).toBeGreaterThan(5);
 });
 
+test.each(CUTS)('the same rows for any batching under %j', async (sampling) => {
+  const documents = randomDocuments(TINY_MODEL.vocabSize, [20, 70, 9, 33], (length) => [length - 1, 4]);
+  const rowsOf = async (change: Partial<RolloutOptions>) =>
+    allThoughts(await collect(engine, documents, { ...OPTIONS, ...sampling, maxThoughtTokens: 20, ...change }));
+  const expected = await rowsOf({});
+  for (const change of [
+    { documentsPerBatch: 1, rowsPerDocument: 1 },
+    { documentsPerBatch: 3, rowsPerDocument: 5, prefillChunk: 7 },
+    { documentsPerBatch: 4, rowsPerDocument: Number.POSITIVE_INFINITY },
+  ]) {
+    const thoughts = await rowsOf(change);
+    expect(thoughts.map(({ tokens }) => tokens)).toEqual(expected.map(({ tokens }) => tokens));
+    for (const [i, { logProbs, samplingLogProbs, reasonedLogProbs }] of thoughts.entries()) {
+      const differences = [
+        ...logProbs.map((logProb, n) => logProb - expected[i].logProbs[n]),
+        ...samplingLogProbs.map((logProb, n) => logProb - expected[i].samplingLogProbs[n]),
+        reasonedLogProbs[0] - expected[i].reasonedLogProbs[0],
+      ];
+      expect(Math.max(...differences.map(Math.abs))).toBeLessThan(1e-5);
+    }
+  }
+});
+
 test.each(CUTS)('both log-probs of every token under %j', async (sampling) => {
   for (const thought of await thoughtsOf({ ...sampling, groupSize: 6 })) {
     const { written } = await reference.thought(DOCUMENT.tokens, thought, OPTIONS);
