@@ -24,6 +24,9 @@ export interface LoaderOptions<T, U> {
   cursor?: DataCursor | undefined;
 }
 
+/** Batches that are looked at for what each takes of a corpus. */
+const CHECKED_BATCHES = 100;
+
 /**
  * Draws rows from one or several corpora, without an end, in an order that depends on the data, the seed and the options
  * alone. Each corpus starts over when it has been gone through.
@@ -37,6 +40,7 @@ export class DataLoader<T extends Item, U> {
   readonly #shares: number[];
   readonly #drawn: number[];
   readonly #noneOfUse: () => UserError;
+  #checkedSize = 0;
 
   constructor(corpora: readonly WeightedCorpus<T>[], options: LoaderOptions<T, U>) {
     const { shuffleBuffer: buffer, cursor, seed, prepare } = options;
@@ -46,7 +50,7 @@ export class DataLoader<T extends Item, U> {
     this.#shares = corpora.map(({ weight }) => weight / total);
     this.#streams = corpora.map(
       ({ corpus }, i) =>
-        new ShuffledStream(corpus, { seed, buffer, prepare, ...(cursor && { cursor: cursor.streams[i] }) }),
+        new ShuffledStream(corpus, { seed, corpus: i, buffer, prepare, ...(cursor && { cursor: cursor.streams[i] }) }),
     );
     this.#drawn = cursor?.drawn.slice() ?? corpora.map(() => 0);
     this.#noneOfUse = options.noneOfUse;
@@ -63,12 +67,32 @@ export class DataLoader<T extends Item, U> {
   }
 
   /** The corpus that is furthest behind its share; it counts as drawn from. */
-  #takeTurn(): number {
-    const total = this.#drawn.reduce((sum, drawn) => sum + drawn, 1);
-    const behind = this.#shares.map((share, i) => share * total - this.#drawn[i]);
+  #takeTurn(drawn = this.#drawn): number {
+    const total = drawn.reduce((sum, count) => sum + count, 1);
+    const behind = this.#shares.map((share, i) => share * total - drawn[i]);
     const turn = behind.indexOf(Math.max(...behind));
-    this.#drawn[turn]++;
+    drawn[turn]++;
     return turn;
+  }
+
+  /** Turns by corpus of the next `size`. */
+  #takeTurns(size: number, drawn = this.#drawn): number[] {
+    const counts = this.#corpora.map(() => 0);
+    for (let i = 0; i < size; i++) counts[this.#takeTurn(drawn)]++;
+    return counts;
+  }
+
+  /** That no corpus has fewer rows than a later batch takes of it: batches differ by a row or two. */
+  #checkShares(size: number, flag: string): void {
+    if (this.#checkedSize === size || this.#corpora.length === 1) return;
+    const drawn = [...this.#drawn];
+    for (let batch = 0; batch < CHECKED_BATCHES; batch++) {
+      for (const [i, count] of this.#takeTurns(size, drawn).entries()) {
+        const rows = this.#corpora[i].corpus.size;
+        if (rows < count) throw this.#tooFew(i, rows, count, flag);
+      }
+    }
+    this.#checkedSize = size;
   }
 
   /**
@@ -92,10 +116,9 @@ export class DataLoader<T extends Item, U> {
    * @throws UserError if a corpus has fewer rows than its share of the batch
    */
   async nextBatch(size: number, flag = 'the size of the batch'): Promise<U[]> {
-    const counts = this.#corpora.map(() => 0);
-    for (let i = 0; i < size; i++) counts[this.#takeTurn()]++;
+    this.#checkShares(size, flag);
     const batch: U[] = [];
-    for (const [i, count] of counts.entries()) {
+    for (const [i, count] of this.#takeTurns(size).entries()) {
       const part = await this.#streams[i].nextBatch(count);
       if (part.length < count) throw this.#tooFew(i, part.length, count, flag);
       batch.push(...part);

@@ -12,6 +12,8 @@ export interface StreamCursor {
 
 export interface StreamOptions<T, U> {
   seed: Seed;
+  /** Number of the corpus: corpora of one size do not have one order. */
+  corpus: number;
   /** Rows that are shuffled together. */
   buffer: number;
   /** What is drawn for a row; undefined: the row is passed over. */
@@ -77,7 +79,7 @@ export class ShuffledStream<T extends Item, U> {
   }
 
   async #readBlock(): Promise<T[]> {
-    const { seed, buffer } = this.#options;
+    const { buffer } = this.#options;
     const { epoch, block, start } = this.#cursor;
     this.#rows ??= this.#corpus.read(this.#fileOrder(), start);
     const items: T[] = [];
@@ -87,13 +89,18 @@ export class ShuffledStream<T extends Item, U> {
       items.push(value.item);
       this.#end = value.next;
     }
-    return new Random(seed, block === 0 ? `data-order/${epoch}` : `data-order/${epoch}/${block}`).shuffle(items);
+    return this.#random('data-order', block === 0 ? `${epoch}` : `${epoch}/${block}`).shuffle(items);
   }
 
   #fileOrder(): number[] {
     const files = Array.from({ length: this.#corpus.files }, (_, i) => i);
     if (this.#corpus.size <= this.#options.buffer) return files; // one block is in random order anyway
-    return new Random(this.#options.seed, `data-files/${this.#cursor.epoch}`).shuffle(files);
+    return this.#random('data-files', `${this.#cursor.epoch}`).shuffle(files);
+  }
+
+  #random(what: string, which: string): Random {
+    const { seed, corpus } = this.#options;
+    return new Random(seed, `${what}${corpus === 0 ? '' : `-${corpus}`}/${which}`);
   }
 
   /**

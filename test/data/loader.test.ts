@@ -183,6 +183,40 @@ describe('DataLoader', () => {
   });
 });
 
+describe('several corpora', () => {
+  const weighted = async (
+    sizes: readonly number[],
+    weights: readonly number[],
+  ): Promise<WeightedCorpus<Document>[]> => {
+    const corpora: WeightedCorpus<Document>[] = [];
+    for (const [i, size] of sizes.entries()) {
+      const name = 'abc'[i];
+      corpora.push({ corpus: await corpusOf(rowsFile(name, size)), weight: weights[i], name: `${name}.jsonl` });
+    }
+    return corpora;
+  };
+
+  it('with too few rows for a later batch are found at the first', async () => {
+    // Shares of 2.5 and 1.5: the first batch takes 3 and 1, the second 2 and 2.
+    await expect(loaderOf(await weighted([9, 1], [5, 3])).nextBatch(4, '--size')).rejects.toThrow(
+      'data b.jsonl: has 1 documents that can be used, but a step takes 2 by its weight 3. Lower --size or the weight',
+    );
+    const loader = loaderOf(await weighted([9, 2], [5, 3]));
+    const counts: number[] = [];
+    for (let i = 0; i < 4; i++)
+      counts.push((await loader.nextBatch(4, '--size')).filter((id) => id.startsWith('b')).length);
+    expect(counts).toEqual([1, 2, 1, 2]);
+  });
+
+  it('of one size do not have one order', async () => {
+    const drawn = await draw(loaderOf(await weighted([12, 12], [1, 1])), 24);
+    const orderOf = (name: string) => drawn.filter((id) => id.startsWith(name)).map((id) => id.slice(1));
+    expect(orderOf('a')).not.toEqual(orderOf('b'));
+    // The first has the order that it has alone.
+    expect(orderOf('a')).toEqual((await draw(loaderOf(await alone(rowsFile('a', 12))), 12)).map((id) => id.slice(1)));
+  });
+});
+
 describe('PackedStream', () => {
   const prepare = ({ id }: Document) => ({ id, tokens: Int32Array.from(Buffer.from(id)) });
   const stream = async (length: number, eosId: number | undefined = 0) => {
