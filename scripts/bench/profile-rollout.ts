@@ -20,7 +20,7 @@ const NEW_TOKENS = 32;
 const folder = await mkdtemp(join(tmpdir(), 'rlp-ort-profile-'));
 try {
   await writeRandomCheckpoint(folder, MODEL_29M);
-  const { rolloutGraphs } = await openModel(folder, { truncation: false });
+  const { rolloutGraphs } = await openModel(folder, { truncation: false, forCpu: true });
   const engine = await RolloutEngine.create(rolloutGraphs, {
     externalDataFolder: folder,
     profilePrefix: join(folder, 'profile'),

@@ -188,7 +188,7 @@ async function scoring(engine: RolloutEngine, model: OpenModel): Promise<void> {
 const scratch = await mkdtemp(join(tmpdir(), 'rlp-ort-bench-'));
 try {
   await writeRandomCheckpoint(scratch, config);
-  const model = await openModel(scratch, { truncation: false });
+  const model = await openModel(scratch, { truncation: false, forCpu: true });
   const needsPeer = PARTS.has('cells') && args.peer !== undefined;
   const peer = needsPeer ? await openPeer(args.peer ?? '', scratch, join(scratch, 'peer')) : undefined;
   using engine = await RolloutEngine.create(model.rolloutGraphs, { externalDataFolder: scratch });

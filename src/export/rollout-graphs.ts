@@ -8,8 +8,7 @@ import {
   treeAttention,
 } from './attention.ts';
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
-import type { Value } from './ir.ts';
-import { multiplyDims } from './ir.ts';
+import { type Dim, multiplyDims, type Value } from './ir.ts';
 import { likeliestTokens, logProbsOf, sampleTokens } from './sampling.ts';
 import { dropUnread } from './unread.ts';
 
@@ -86,27 +85,35 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
   // Document, kv head and row are one axis because TensorScatter takes one write index per first axis.
   const branch = cacheInputs(context, 'branch', ['B', 'L', headDim]);
 
+  // On the CPU each query meets its own keys as a vector (see treeAttention); elsewhere all of a row's as a matrix.
+  const vectors = (front: readonly Dim[]): Dim[] => (forCpu ? [...front, 1] : [...front]);
   const perRow = (x: Value) => b.unsqueeze(x, [1, 3, 4]); // (D, S) -> (D, 1, S, 1, 1)
-  const perQuery = (bias: Value) => b.unsqueeze(bias, [4]); // (.., queries, keys) -> (.., queries, 1, keys)
-  const trunkBias = perQuery(maskBias(b, b.less(b.range('P'), perRow(trunkLength)))); // (D, 1, S, 1, 1, P)
+  const perQuery = (bias: Value) => (forCpu ? b.unsqueeze(bias, [4]) : bias); // (.., queries, keys) -> (.., queries, 1, keys)
+  const trunkBias = perQuery(maskBias(b, b.less(b.range('P'), perRow(trunkLength)))); // (D, 1, S, 1, [1,] P)
   const slot = b.add(perRow(writeIndex), b.unsqueeze(b.range('m'), [1])); // (D, 1, S, m, 1)
   const visible = b.lessOrEqual(b.range('L'), slot); // (D, 1, S, m, L)
-  const ownBias = perQuery(maskBias(b, repeatQueries(b, visible, rep))); // (D, 1, S, m*rep, 1, L)
+  const ownBias = perQuery(maskBias(b, repeatQueries(b, visible, rep))); // (D, 1, S, m*rep, [1,] L)
   const cacheRows = b.reshape(b.expand(b.unsqueeze(writeIndex, [1]), ['D', numKvHeads, 'S']), ['B']);
 
-  // Between live rows and slots one gather of whole heads, by indices that all layers share.
-  const tokensOf = (rows: Value) => b.add(b.mul(b.unsqueeze(rows, [-1]), b.dim('m')), b.range('m')); // (..) -> (.., m)
+  // Between live rows and slots one gather of whole heads, by indices that all layers share. They are looked up in tables, not
+  // calculated from dims: those are known on the host, and on a device would have to be copied in each step.
+  const table = (shape: readonly Dim[]) => {
+    const size = multiplyDims(shape);
+    b.defineDim(
+      String(size),
+      shape.map((dim) => b.dim(dim)).reduce((product, dim) => b.mul(product, dim)),
+    );
+    return b.reshape(b.range(size), shape);
+  };
+  const tokens = table(['R', 'm']);
   const heads = b.range(numKvHeads);
-  const headOf = (tokens: Value) => b.add(b.mul(tokens, numKvHeads), b.unsqueeze(heads, [1, 2])); // in [R*m*K]
-  const slotHeads = headOf(b.unsqueeze(tokensOf(slotRows), [1])); // (D, 1, S, m) -> (D, K, S, m)
+  const headOf = (of: Value) => b.add(b.mul(of, numKvHeads), b.unsqueeze(heads, [1, 2])); // in [R*m*K]
+  const slotHeads = headOf(b.unsqueeze(b.gather(tokens, slotRows), [1])); // (D, 1, S, m) -> (D, K, S, m)
   const cacheHeads = b.reshape(slotHeads, ['B', 'm']);
-  // Slot (document, row) and head k lie at (document*K + k)*S + row.
-  const before = b.mul(b.div(rowSlots, b.dim('S')), numKvHeads - 1);
-  const headSlots = b.add(b.unsqueeze(before, [1]), heads); // (R, K)
-  const rowHeads = b.reshape(
-    b.transpose(tokensOf(b.add(b.mul(headSlots, b.dim('S')), b.unsqueeze(rowSlots, [1]))), [0, 2, 1]),
-    ['R*m', numKvHeads],
-  );
+  // Slot (document, row) and head k lie at (document*K + k)*S + row of the grid.
+  const grid = b.reshape(b.transpose(table(['D', numKvHeads, 'S']), [0, 2, 1]), ['slots', numKvHeads]); // (D*S, K)
+  const lanes = b.reshape(table(['D', numKvHeads, 'S', 'm']), ['lanes', 'm']); // (D*K*S, m)
+  const rowHeads = b.reshape(b.transpose(b.gather(lanes, b.gather(grid, rowSlots)), [0, 2, 1]), ['R*m', numKvHeads]);
   const headRows = (x: Value, width: number) => b.reshape(x, ['heads', width]);
 
   const attend: Attend = (layer, q, k, v) => {
@@ -114,12 +121,12 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
       const rows = b.gather(headRows(update, headDim), cacheHeads); // (B, m, d)
       const cache = b.tensorScatter(branch[layer][kind], rows, cacheRows);
       b.output(`branch.${layer}.${kind}.out`, cache);
-      return b.reshape(cache, ['D', numKvHeads, 'S', 1, 'L', headDim]);
+      return b.reshape(cache, [...vectors(['D', numKvHeads, 'S']), 'L', headDim]);
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
     const prefix: Keys = { ...trunk[layer], bias: trunkBias };
     const slots = b.gather(headRows(q, rep * headDim), slotHeads); // (D, K, S, m, rep*d)
-    const queries = b.reshape(slots, ['D', numKvHeads, 'S', multiplyDims(['m', rep]), 1, headDim]);
+    const queries = b.reshape(slots, [...vectors(['D', numKvHeads, 'S', multiplyDims(['m', rep])]), headDim]);
     const attended = treeAttention(b, tree, queries, own, prefix);
     const rows = b.gather(headRows(attended, rep * headDim), rowHeads); // (R*m, K, rep*d)
     return b.reshape(rows, ['R*m', numHeads * headDim]);
