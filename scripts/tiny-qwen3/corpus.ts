@@ -101,18 +101,25 @@ export function rawCorpus(seed: Seed, count: number, options: CorpusOptions = {}
 /** Documents of the files in models/tiny-qwen3/corpus. */
 const TRAIN_DOCUMENTS = 1024;
 const HELD_OUT_DOCUMENTS = 256;
+/** Of the first lines of train.jsonl. */
+const THOUGHTS = 128;
 
-/** Writes the raw corpus as `train.jsonl` and `held-out.jsonl`. */
+/** A good thought for each document of one line, as `rlp-ort train --objective sft` takes it. */
+export const thoughtRows = (documents: readonly RawDocument[]) =>
+  documents.map(({ text, positions: [position] }) => ({ text, position, thought: runningSums(text.slice(0, DIGITS)) }));
+
+/** Writes the raw corpus as `train.jsonl` and `held-out.jsonl`, and thoughts for a warm start as `thoughts.jsonl`. */
 export async function writeCorpus(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
   const files = [
     ['train', TRAIN_DOCUMENTS],
     ['held-out', HELD_OUT_DOCUMENTS],
   ] as const;
-  for (const [split, count] of files) {
-    const rows = rawCorpus(0, count, { split }).map((document) => `${JSON.stringify(document)}\n`);
-    await writeFile(join(folder, `${split}.jsonl`), rows.join(''));
-  }
+  const write = async (name: string, rows: readonly object[]) => {
+    await writeFile(join(folder, `${name}.jsonl`), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  };
+  for (const [split, count] of files) await write(split, rawCorpus(0, count, { split }));
+  await write('thoughts', thoughtRows(rawCorpus(0, THOUGHTS)));
 }
 
 // npx tsx scripts/tiny-qwen3/corpus.ts [FOLDER]

@@ -83,7 +83,13 @@ describe('committed files', () => {
     using folder = temporaryFolder();
     await writeCorpus(folder.in('corpus'));
     await writeTokenizer(folder.path);
-    for (const name of ['corpus/train.jsonl', 'corpus/held-out.jsonl', 'tokenizer.json', 'tokenizer_config.json']) {
+    for (const name of [
+      'corpus/train.jsonl',
+      'corpus/held-out.jsonl',
+      'corpus/thoughts.jsonl',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]) {
       const committed = new URL(`../../../models/tiny-qwen3/${name}`, import.meta.url);
       expect(readFileSync(folder.in(name), 'utf8')).toBe(readFileSync(committed, 'utf8'));
     }
