@@ -74,11 +74,11 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
       return hash.digest('hex');
     },
     get rolloutGraphs() {
-      const { dtype = 'float32', truncation = true } = options;
-      return { prefill: graph('prefill', { dtype }), step: graph('step', { dtype, truncation }), ...limits };
+      const { dtype = 'float32', truncation = true, forCpu = true } = options;
+      return { prefill: graph('prefill', { dtype }), step: graph('step', { dtype, truncation, forCpu }), ...limits };
     },
     get trainingRolloutGraphs() {
-      return { ...trainingRolloutGraphs(config, options), ...limits };
+      return { ...trainingRolloutGraphs(config, { forCpu: true, ...options }), ...limits };
     },
     get residentRolloutGraphs() {
       return { ...trainingRolloutGraphs(config, { ...options, weightsAsInputs: true }), ...limits };

@@ -18,21 +18,22 @@ const locate = (name: string) => {
 describe.each<ComputeDType>(['float32', 'float16', 'bfloat16'])('graphs in %s', (dtype) => {
   it.each(Object.keys(ARTIFACTS) as ArtifactName[])('%s has a CUDA kernel for every node', (name) => {
     for (const recompute of [false, true]) {
-      const { graph } = buildArtifactGraph(name, TINY_MODEL, locate, { dtype, recompute });
+      const { graph, opset } = buildArtifactGraph(name, TINY_MODEL, locate, { dtype, recompute });
       expect(graph.nodes.length).toBeGreaterThan(10);
-      expect(withoutCudaKernel(graph)).toEqual([]);
+      expect(withoutCudaKernel(graph, opset)).toEqual([]);
     }
   });
 
   it('so has evalModel with the entropy of the likeliest tokens', () => {
-    const { graph } = buildArtifactGraph('evalModel', TINY_MODEL, locate, { dtype, entropyTopK: 16 });
-    expect(withoutCudaKernel(graph)).toEqual([]);
+    const { graph, opset } = buildArtifactGraph('evalModel', TINY_MODEL, locate, { dtype, entropyTopK: 16 });
+    expect(withoutCudaKernel(graph, opset)).toEqual([]);
   });
 
   it.each(['prefill', 'step', 'trainingModel', 'evalModel', 'optimizerModel'] as const)(
     'so has %s with LoRA',
     (name) => {
-      expect(withoutCudaKernel(buildArtifactGraph(name, TINY_MODEL, locate, { dtype, lora: LORA }).graph)).toEqual([]);
+      const { graph, opset } = buildArtifactGraph(name, TINY_MODEL, locate, { dtype, lora: LORA });
+      expect(withoutCudaKernel(graph, opset)).toEqual([]);
     },
   );
 });
@@ -42,5 +43,18 @@ it('finds what has none, in bodies of loops too', () => {
   const x = b.input('x', 'bfloat16', [2, 3]);
   const { stacked } = b.loop(4, [], () => ({ carried: [], stacked: [b.logSoftmax(x)] }));
   b.output('y', stacked[0]);
-  expect(withoutCudaKernel(b.graph)).toEqual(['LogSoftmax bfloat16']);
+  expect(withoutCudaKernel(b.graph, 24)).toEqual(['LogSoftmax bfloat16']);
+});
+
+it('takes no kernel of an older version for a newer one', () => {
+  const b = new GraphBuilder('example');
+  const x = b.input('x', 'float32', [2, 3]);
+  b.output('y', b.thresholdedRelu(b.cos(x), 1));
+  b.input('n', 'int64', ['N']);
+  b.output('z', b.range('N'));
+  expect([21, 22, 27].map((opset) => withoutCudaKernel(b.graph, opset))).toEqual([
+    [],
+    ['ThresholdedRelu 22'],
+    ['ThresholdedRelu 22', 'Range 27'],
+  ]);
 });
