@@ -14,12 +14,20 @@ import {
 /** A thought with the answer that was sampled behind it. */
 export type Completion = Thought & { answer: Answer };
 
+/** What a verifier looks at. */
+export interface VerifiedAnswer {
+  /** Index in the document's tokens, those of a prompt before it counted, of the first token behind the prefix. */
+  position: number;
+  /** Sampled tokens. */
+  answer: readonly number[];
+}
+
 /** What a completion is worth. */
 export interface Verifier {
   /** Of its metrics, rewards/NAME/mean and rewards/NAME/std. */
   name: string;
   /** A finite number, in whatever unit. */
-  reward(document: RolloutDocument, completion: Completion): number;
+  reward(document: RolloutDocument, completion: VerifiedAnswer): number;
   /** What a right answer is compared with, for rewards of the user's own. */
   reference?(document: RolloutDocument): string | undefined;
 }
@@ -54,7 +62,9 @@ export async function verifyCompletions(
     })),
   );
   const verified = groups.map(({ document, thoughts }) =>
-    completionsOf(thoughts).map((completion) => verifier.reward(document, completion)),
+    completionsOf(thoughts).map(({ position, answer }) =>
+      verifier.reward(document, { position, answer: answer.tokens }),
+    ),
   );
   const given = custom ? await asked(groups, verified, verifier, custom) : { name: verifier.name, rewards: verified };
   return { groups, given };

@@ -783,6 +783,9 @@ export const recordedRunSchema = z.object({
   ...trainOptionsSchema.pick({
     ...{ dataWeights: true, shuffleBuffer: true, unclosed: true, unclosedPenalty: true },
     ...{ compareWithin: true, rewardSign: true },
+    // Of completions.
+    ...{ withoutThought: true, maxCompletionTokens: true, stop: true, prediction: true },
+    ...{ promptColumn: true, answerColumn: true, chatTemplate: true, answerPattern: true },
   }).shape,
   advantageScale: advantageScales.default('none'),
   documentsPerBatch: machineOptions.documentsPerBatch,
@@ -790,6 +793,8 @@ export const recordedRunSchema = z.object({
   dataHash: text.optional(),
   textHash: text.optional(),
   tokenizerHash: text.optional(),
+  /** Of a file whose thoughts have been scored again: by what its rewards are. */
+  rescored: z.object({ reward: text.optional() }).optional(),
 });
 export type RecordedRun = z.output<typeof recordedRunSchema>;
 

@@ -1,9 +1,12 @@
+import { completionThoughts, promptOptions } from './completion-task.ts';
 import type { RecordedRun } from './config.ts';
-import { STDIN, type TextData, type TokenizedDocument } from './data/index.ts';
+import { PromptData, STDIN, type TextData, type TokenizedDocument } from './data/index.ts';
 import { internal, UserError } from './errors.ts';
 import type { OpenModel } from './model-directory.ts';
 import type { RolloutRecord } from './records.ts';
+import { completes } from './rescore-rows.ts';
 import type { RolloutDocument } from './rollout/index.ts';
+import { contextOf } from './thinking.ts';
 import { ThoughtData } from './thought-data.ts';
 
 /** A rollout file, and how it was made. */
@@ -78,15 +81,41 @@ class MovedNames implements DocumentNames {
 
 const lastPart = (path: string) => path.split(/[/\\]/).at(-1);
 
+/** A document, or a prompt with its reference answer. */
+type SourceDocument = TokenizedDocument & { answer?: string };
+
+/** The data of a run, whatever its objective. */
+interface Source extends Pick<TextData, 'hash' | 'textHash' | 'tokenizerHash' | 'unnamed'> {
+  read(wanted: (id: string) => boolean): AsyncGenerator<SourceDocument>;
+}
+
+async function openSource(
+  run: RecordedRun,
+  thoughts: ThoughtData,
+  model: OpenModel,
+  files: readonly string[],
+): Promise<Source> {
+  const of = ({ hash, textHash, tokenizerHash, unnamed }: Omit<Source, 'read'>, read: Source['read']) => ({
+    ...{ hash, textHash, tokenizerHash, unnamed, read },
+  });
+  if (run.objective === 'grpo') {
+    const data = await PromptData.open(files, await promptOptions(thoughts, model, run), run);
+    return of(data, (wanted) => data.prompts(wanted));
+  }
+  const data = await thoughts.documents(files);
+  return of(data, (wanted) => data.documents(wanted).documents);
+}
+
 /** The documents that the thoughts of a rollout file were written about, read again. */
 export class RescoreData {
   readonly thoughts: ThoughtData;
   readonly #file: RecordedFile;
-  readonly #source: TextData;
+  readonly #source: Source;
   readonly #names: DocumentNames;
-  #documents: AsyncGenerator<TokenizedDocument>;
+  readonly #references = new WeakMap<RolloutDocument, string>();
+  #documents: AsyncGenerator<SourceDocument>;
 
-  private constructor(file: RecordedFile, thoughts: ThoughtData, source: TextData, names: DocumentNames) {
+  private constructor(file: RecordedFile, thoughts: ThoughtData, source: Source, names: DocumentNames) {
     this.#file = file;
     this.thoughts = thoughts;
     this.#source = source;
@@ -112,11 +141,12 @@ export class RescoreData {
         `${path}: its data came from standard input, which cannot be read again; name it as a file with --data`,
       );
     }
-    const thoughts = await ThoughtData.open(model, run).catch((thrown: unknown) => {
+    const settings = completes(run) ? completionThoughts(run) : run;
+    const thoughts = await ThoughtData.open(model, settings).catch((thrown: unknown) => {
       if (!(thrown instanceof UserError)) throw thrown;
       throw new UserError(`${path}: was made with settings that do not fit ${model.directory}: ${thrown.message}`);
     });
-    const source = await thoughts.documents(files);
+    const source = await openSource(run, thoughts, model, files);
     if (source.tokenizerHash !== run.tokenizerHash) {
       throw new UserError(
         `${thoughts.tokenizer.path}: is not the tokenizer that ${path} was made with, whose tokens would mean something else`,
@@ -125,7 +155,8 @@ export class RescoreData {
     const [found, expected] = moved ? [source.textHash, run.textHash] : [source.hash, run.dataHash];
     if (found !== expected) {
       throw new UserError(
-        `data ${files.join(', ')}: is not what ${path} was made from, text by text; name that with --data (and its files in the same order)`,
+        `data ${files.join(', ')}: is not what ${path} was made from, text by text; name that with --data (and its files in the same order)` +
+          (run.objective === 'grpo' ? '. A chat template is part of the text: it must be the same one' : ''),
       );
     }
     return new RescoreData(file, thoughts, source, moved ? new MovedNames(source.unnamed) : new SameNames());
@@ -151,33 +182,51 @@ export class RescoreData {
       }
       const id = this.#names.recorded(value.id);
       if (id === undefined || found.has(id)) continue;
-      found.set(id, this.thoughts.placedAt({ ...value, id }, [...(positions.get(id) ?? [])]));
+      const document = this.thoughts.placedAt({ ...value, id }, [...(positions.get(id) ?? [])]);
+      if (value.answer !== undefined) this.#references.set(document, value.answer);
+      found.set(id, document);
     }
     for (const row of rows) this.#check(row, found.get(row.documentId));
     return found;
   }
 
-  #read(): AsyncGenerator<TokenizedDocument> {
-    return this.#source.documents((id) => this.#names.recorded(id) !== undefined).documents;
+  /** The reference answer of a prompt. */
+  referenceOf(document: RolloutDocument): string | undefined {
+    return this.#references.get(document);
+  }
+
+  #read(): AsyncGenerator<SourceDocument> {
+    return this.#source.read((id) => this.#names.recorded(id) !== undefined);
   }
 
   #missing(id: string | undefined): UserError {
-    return new UserError(
-      `${this.#file.path}: document ${id} is not in the data, or too short for the model's positions`,
-    );
+    const why = this.#file.run.objective === 'grpo' ? 'too long for' : 'too short for';
+    return new UserError(`${this.#file.path}: document ${id} is not in the data, or ${why} the model's positions`);
   }
 
   /** Data and tokenizer are the same, so this fails where the model has fewer positions, or the file is not what it says. */
-  #check({ documentId, position, targetTokens }: RolloutRecord, document: RolloutDocument | undefined): void {
+  #check(row: RolloutRecord, document: RolloutDocument | undefined): void {
+    const { documentId, position, targetTokens, context } = row;
     if (document === undefined) throw internal(`document ${documentId} was not found`);
     const { tokens, promptTokens = 0 } = document;
     const start = promptTokens + position;
-    const there = Array.from(targetTokens, (_, i) => tokens[start + i]);
-    if (there.every((token, i) => token === targetTokens[i])) return;
     const place = `${this.#file.path}: document ${documentId}, position ${position}`;
-    if (start + targetTokens.length > tokens.length) {
+    const { objective } = this.#file.run;
+    const needed = objective === 'rlp' ? targetTokens.length : objective === 'rpt' ? 1 : 0;
+    if (start + needed > tokens.length) {
       throw new UserError(`${place}: the model's positions hold only ${tokens.length - promptTokens} tokens of it`);
     }
+    // Of a completion the data has not what was written, but what was before it.
+    if (objective !== 'rlp') {
+      const before = contextOf(document, start, this.thoughts.decode);
+      if (before === context) return;
+      const [found, expected] = [context, before].map((text) => JSON.stringify(text));
+      throw new UserError(
+        `${place}: stands behind ${found}, in the data there is ${expected}; the file has been changed`,
+      );
+    }
+    const there = Array.from(targetTokens, (_, i) => tokens[start + i]);
+    if (there.every((token, i) => token === targetTokens[i])) return;
     throw new UserError(
       `${place}: has the targets ${targetTokens.join(', ')}, in the data there is ${there.join(', ')}; the file has been changed`,
     );

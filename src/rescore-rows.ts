@@ -7,6 +7,9 @@ import type { RolloutDocument } from './rollout/index.ts';
 import { noThinkRequest } from './thinking.ts';
 import type { LossRow, TreeBranch } from './tree-batch.ts';
 
+/** Whether a row of the run is a completion: a thought with a sampled answer. */
+export const completes = ({ objective }: RecordedRun): boolean => objective === 'rpt' || objective === 'grpo';
+
 /** Thoughts at one position. */
 export interface RowGroup {
   /** The same object for all groups of a document. */
@@ -34,7 +37,7 @@ export interface Delimiters {
   close: readonly number[];
 }
 
-const documentOf = (documents: ReadonlyMap<string, RolloutDocument>, id: string): RolloutDocument => {
+export const documentOf = (documents: ReadonlyMap<string, RolloutDocument>, id: string): RolloutDocument => {
   const document = documents.get(id);
   if (document === undefined) throw internal(`document ${id} was not read`);
   return document;
@@ -55,8 +58,8 @@ export async function rescoredThoughts(
   }
   const trees = [...byDocument].map(([id, indices]) => {
     const { tokens, promptTokens = 0 } = documentOf(documents, id);
-    const branches = indices.map((i) => branchOf(rows[i], promptTokens, delimiters));
-    const longest = branches.reduce((most, { trunkLength }) => Math.max(most, trunkLength), 0);
+    const branches = indices.map((i) => branchOf(rows[i], tokens, promptTokens, delimiters));
+    const longest = indices.reduce((most, i) => Math.max(most, promptTokens + rows[i].position), 0);
     return { trunk: Array.from(tokens).slice(0, longest), losses: [], branches };
   });
   const logProbs = await scorer.rowLogProbs(trees);
@@ -74,17 +77,24 @@ export async function rescoredThoughts(
   return scored;
 }
 
-/** What the sampler fed for a thought: see BranchRow. */
-function branchOf(row: RolloutRecord, promptTokens: number, { open, close }: Delimiters): TreeBranch {
+/** What the sampler fed for a thought: see BranchRow. Without delimiters the token before the position begins the branch. */
+function branchOf(
+  row: RolloutRecord,
+  tokens: ArrayLike<number>,
+  promptTokens: number,
+  { open, close }: Delimiters,
+): TreeBranch {
   const { thoughtTokens, targetTokens, finishReason } = row;
-  const thought = [...open, ...thoughtTokens];
+  const position = promptTokens + row.position;
+  const begin = open.length > 0 ? open : [tokens[position - 1]];
+  const thought = [...begin, ...thoughtTokens];
   const closed = finishReason === 'closed' ? thought : [...thought, ...close];
   const rowsAfter = (tokens: readonly number[], targets: Int32Array) =>
     Array.from(targets, (target, i): LossRow => ({ token: tokens.length - 1 + i, target }));
   return {
-    trunkLength: promptTokens + row.position,
+    trunkLength: open.length > 0 ? position : position - 1,
     tokens: [...closed, ...targetTokens.subarray(0, -1)],
-    losses: [...rowsAfter(open, thoughtTokens), ...rowsAfter(closed, targetTokens)],
+    losses: [...rowsAfter(begin, thoughtTokens), ...rowsAfter(closed, targetTokens)],
   };
 }
 
@@ -153,14 +163,15 @@ export function rewardInputs(
 }
 
 function withoutText<T extends object>(row: T): T & Pick<RewardInput, 'document' | 'prefix'> {
-  const missing = (name: string) => ({
-    get(): never {
-      throw new UserError(
-        `asks for \`${name}\`, which a rollout file does not hold (its \`context\` is the end of the prefix); add --model, and the ` +
-          'data will be read again',
-      );
-    },
-  });
-  const properties = { document: missing('document'), prefix: missing('prefix') };
+  const why =
+    'a rollout file does not hold (its `context` is the end of the prefix); add --model, and the data will be read again';
+  const properties = { document: unavailable('document', why), prefix: unavailable('prefix', why) };
   return Object.defineProperties(row, properties) as T & Pick<RewardInput, 'document' | 'prefix'>;
 }
+
+/** A property that is an error to ask for. @param why it cannot be had: it follows "which" */
+export const unavailable = (name: string, why: string): PropertyDescriptor => ({
+  get(): never {
+    throw new UserError(`asks for \`${name}\`, which ${why}`);
+  },
+});

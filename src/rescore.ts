@@ -8,20 +8,23 @@ import { RunError, UserError } from './errors.ts';
 import { fileError } from './file-error.ts';
 import { type OpenModel, openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
-import { payGroups } from './pay.ts';
+import { type Asking, type PayRules, payGroups } from './pay.ts';
 import type { RunHooks } from './progress.ts';
 import type { RolloutRecord } from './records.ts';
+import { completionRewards, paidBy, type ReadAgain, recordedVerifier } from './rescore-completions.ts';
 import { RescoreData } from './rescore-data.ts';
 import {
+  completes,
   type Delimiters,
   type DocumentText,
   documentText,
   groupRows,
+  type RowGroup,
   rescoredBaseline,
   rescoredThoughts,
   rewardInputs,
 } from './rescore-rows.ts';
-import { type CustomReward, loadRewardModule } from './reward/index.ts';
+import { type CustomReward, type GivenRewards, loadRewardModule } from './reward/index.ts';
 import type { RolloutDocument } from './rollout/index.ts';
 import type { SessionOptions } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
@@ -65,6 +68,19 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
   const source = await readRollouts(config.rescore);
   if (source.rows === 0) throw new UserError(`${config.rescore}: holds no thoughts`);
   const run = recordedRun(source);
+  if (completes(run) && config.baselineModel !== undefined) {
+    throw new UserError(
+      `--baseline-model ${config.baselineModel}: ${config.rescore} comes from --objective ${run.objective}, which has no score without a ` +
+        'thought; leave it out',
+    );
+  }
+  const module = paidBy(run);
+  if (module !== undefined && config.reward === undefined) {
+    const own = completes(run) ? `the reward of --objective ${run.objective}` : 'the information gain';
+    hooks.onNotice?.(
+      `${config.rescore}: was paid by the reward module ${module}; what it is paid now is ${own}. To keep the module: --reward ${module}`,
+    );
+  }
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const models = await openModels(config);
   const data = models && (await RescoreData.open({ path: config.rescore, run }, models.any, config.data));
@@ -72,7 +88,9 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
     ...source.metadata,
     config: { ...(source.metadata.config as object), rescored: await provenance(config, source, models, custom?.hash) },
   };
-  using scorers = models && data && (await openScorers(options, models, data.thoughts.delimiters));
+  const delimiters = run.withoutThought ? { open: [], close: [] } : data?.thoughts.delimiters;
+  using scorers = models && delimiters && (await openScorers(options, models, delimiters));
+  const verifier = data && completes(run) ? recordedVerifier(run, data) : undefined;
 
   return await withParents(config.out, async () => {
     await using writer = await RolloutWriter.open(config.out, metadata, { resume: config.resume });
@@ -97,7 +115,14 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
       const documents = await data?.documentsOf(rows);
       const scored = scorers && documents ? await rescore(rows, documents, scorers, run) : rows;
       const textOf = documents && data && documentText(documents, data.thoughts.decode);
-      const paid = await payRows(scored, run, custom && { reward: custom, textOf });
+      const paid = completes(run)
+        ? await payCompletionRows(
+            scored,
+            run,
+            verifier && documents && textOf && { verifier, documents, textOf },
+            custom,
+          )
+        : await payRows(scored, run, custom && { reward: custom, textOf });
       await writer.append(paid);
       const sum = (values: Float32Array) => values.reduce((a, b) => a + b, 0);
       for (const [i, { reward, reasonedLogProbs, baselineLogProbs }] of paid.entries()) {
@@ -118,7 +143,7 @@ export async function runRescore(config: RescoreConfig, hooks: RunHooks = {}): P
       ...(totals.rows > 0 && {
         reward: totals.reward / totals.rows,
         rewardBefore: totals.rewardBefore / totals.rows,
-        reasonedCrossEntropy: totals.reasoned / totals.targets,
+        ...(totals.targets > 0 && { reasonedCrossEntropy: totals.reasoned / totals.targets }),
         ...(totals.noThinkTargets > 0 && { noThinkCrossEntropy: totals.noThink / totals.noThinkTargets }),
       }),
       seconds: (performance.now() - start) / 1000,
@@ -133,7 +158,8 @@ async function rescore(
   run: RecordedRun,
 ): Promise<RolloutRecord[]> {
   const { thoughts, delimiters } = scorers;
-  const scored = thoughts ? await rescoredThoughts(rows, documents, delimiters, thoughts) : rows;
+  const scored = thoughts ? await rescoredThoughts(rows, documents, delimiters, thoughts) : [...rows];
+  if (completes(run)) return scored;
   return await rescoredBaseline(scored, documents, run, scorers.baseline);
 }
 
@@ -144,16 +170,37 @@ async function payRows(
   custom: { reward: CustomReward; textOf: DocumentText | undefined } | undefined,
 ): Promise<RolloutRecord[]> {
   const groups = groupRows(rows);
+  const advantage = { group: run.compareWithin, scale: run.advantageScale, sign: run.rewardSign };
+  const describe = (b: number) => rewardInputs(groups[b].rows, custom?.textOf);
+  return paidRows(groups, { ...run, advantage }, custom && { reward: custom.reward, describe });
+}
+
+/** The same for completions, which are paid by the objective's own rule or by a reward function. */
+async function payCompletionRows(
+  rows: readonly RolloutRecord[],
+  run: RecordedRun,
+  read: ReadAgain | undefined,
+  custom: CustomReward | undefined,
+): Promise<RolloutRecord[]> {
+  const groups = groupRows(rows);
+  const given = await completionRewards(groups, run, read, custom);
+  // As the objective compares them: with the mean of all, itself included.
+  const advantage = { group: run.compareWithin, scale: run.advantageScale, leaveOneOut: false };
+  return paidRows(groups, { ...run, advantage }, given);
+}
+
+async function paidRows(
+  groups: readonly RowGroup[],
+  rules: PayRules,
+  source?: Asking | GivenRewards,
+): Promise<RolloutRecord[]> {
   const { rewards, advantages } = await payGroups(
     groups.map(({ document, rows: [first], rows: thoughts }) => ({
       ...{ document, documentId: first.documentId, position: first.position, thoughts },
       baselineLogProbs: first.baselineLogProbs.length === 0 ? undefined : first.baselineLogProbs,
     })),
-    { ...run, advantage: { group: run.compareWithin, scale: run.advantageScale, sign: run.rewardSign } },
-    custom && {
-      reward: custom.reward,
-      describe: (b) => rewardInputs(groups[b].rows, custom.textOf),
-    },
+    rules,
+    source,
   );
   return groups.flatMap(({ rows: thoughts }, b) =>
     thoughts.map((row, g) => ({ ...row, reward: rewards[b][g], advantage: advantages[b][g] })),
@@ -191,16 +238,16 @@ async function openScorers(options: SessionOptions, models: OpenModels, delimite
   };
 }
 
-/** The settings of the run that made the file. UserError where they are not those of thoughts before text. */
+/** The settings of the run that made the file. UserError where they are not those of a run that thinks. */
 function recordedRun({ path, metadata }: RolloutFile): RecordedRun {
   const parsed = recordedRunSchema.safeParse(metadata.config);
   if (!parsed.success) {
     const [{ path: key, message }] = parsed.error.issues;
     throw new UserError(`${path}: the recorded setting ${key.join('.')} is not what rlp-ort writes (${message})`);
   }
-  if (parsed.data.objective !== 'rlp') {
+  if (parsed.data.objective !== 'rlp' && !completes(parsed.data)) {
     throw new UserError(
-      `${path}: comes from --objective ${parsed.data.objective}; only thoughts of rlp can be scored again`,
+      `${path}: comes from --objective ${parsed.data.objective}; only thoughts of rlp, rpt and grpo can be scored again`,
     );
   }
   return parsed.data;

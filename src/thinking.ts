@@ -132,11 +132,16 @@ export function toRecords(groups: readonly PaidGroup[], decode: Decode, versions
   );
 }
 
+/** The end of the text before a position, without the prompt. */
+export function contextOf({ tokens, promptTokens = 0 }: RolloutDocument, position: number, decode: Decode): string {
+  const start = Math.max(promptTokens, position - CONTEXT_TOKENS);
+  return decode(Array.from({ length: position - start }, (_, i) => tokens[start + i]));
+}
+
 function unpaidRecords(group: ThoughtGroup, decode: Decode, versions: RecordVersions): UnpaidRecord[] {
   const { document, position, thoughts, baselineLogProbs = [] } = group;
-  const { tokens, promptTokens = 0 } = document;
-  const start = Math.max(promptTokens, position - CONTEXT_TOKENS);
-  const context = decode(Array.from({ length: position - start }, (_, i) => tokens[start + i]));
+  const { promptTokens = 0 } = document;
+  const context = contextOf(document, position, decode);
   return thoughts.map((thought) => ({
     ...versions,
     documentId: document.id,

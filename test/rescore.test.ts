@@ -210,6 +210,13 @@ describe('scoring again with a reward', () => {
       await runRescore(middle);
       const same = folder.in('same.mjs');
       writeFileSync(same, 'export default (thoughts) => thoughts.map((thought) => thought.builtInReward);');
+      const notices: string[] = [];
+      const unpaid = configOf({ rescore: middle.out, baselineModel: folder.in('other') });
+      await expect(runRescore(unpaid, { onNotice: (notice) => notices.push(notice) })).rejects.toThrow(/data\.jsonl/);
+      expect(notices).toEqual([
+        `${middle.out}: was paid by the reward module ${LENGTH_PENALTY}; what it is paid now is the information gain. To keep the ` +
+          `module: --reward ${LENGTH_PENALTY}`,
+      ]);
       const back = await rescored({ rescore: middle.out, reward: same });
       for (const [i, row] of back.rows.entries()) expect(row.reward).toBeCloseTo(source[i].reward, 9);
       expect(back.metadata).toMatchObject({
@@ -387,9 +394,9 @@ describe('a file', () => {
   });
 
   it('of another objective, with settings that are none, with rows that are not those of the data', async () => {
-    const grpo = await changed({ objective: 'grpo' });
-    expect(await refusal({ rescore: grpo })).toBe(
-      `${grpo}: comes from --objective grpo; only thoughts of rlp can be scored again`,
+    const sft = await changed({ objective: 'sft' });
+    expect(await refusal({ rescore: sft })).toBe(
+      `${sft}: comes from --objective sft; only thoughts of rlp, rpt and grpo can be scored again`,
     );
     const broken = await changed({ groupSize: 'many' });
     expect(await refusal({ rescore: broken })).toMatch(

@@ -110,6 +110,10 @@ export class PromptData {
   readonly #drawing: PromptTokenizer;
   /** SHA-256 of the rows, their weights and the tokenizer. */
   readonly hash: string;
+  /** The same, whatever the files are called. */
+  readonly textHash: string;
+  /** Names of the files with prompts that are named `FILE:ROW` after them. */
+  readonly unnamed: readonly string[];
   /** SHA-256 of the tokenizer's file. */
   readonly tokenizerHash: string;
   readonly badRows: BadRows;
@@ -127,7 +131,10 @@ export class PromptData {
     this.#settings = settings;
     this.#drawing = new PromptTokenizer(options);
     this.tokenizerHash = tokenizerHash;
-    this.hash = dataHashOf(corpora, [tokenizerHash, options.chatTemplate?.source ?? '']);
+    const more = [tokenizerHash, options.chatTemplate?.source ?? ''];
+    this.hash = dataHashOf(corpora, more);
+    this.textHash = dataHashOf(corpora, more, 'textHash');
+    this.unnamed = corpora.flatMap(({ corpus }) => corpus.unnamed);
     this.badRows = badRowsOf(corpora);
     this.notices = corpora.flatMap(({ corpus }) => corpus.notices);
   }
@@ -175,19 +182,28 @@ export class PromptData {
   }
 
   /**
-   * All prompts in memory, for held-out ones.
-   * @throws UserError if none is of use
+   * The prompts once, in their order.
+   * @param wanted only those of these ids; the others are not tokenized
+   * @throws UserError after the last one, if all of them are too long
    */
-  async all(): Promise<PromptSample[]> {
+  async *prompts(wanted: (id: string) => boolean = () => true): AsyncGenerator<PromptSample> {
     const tokenizing = new PromptTokenizer(this.#options);
-    const samples: PromptSample[] = [];
+    let none = true;
     for (const { corpus } of this.#corpora) {
       for await (const { item } of corpus.read()) {
-        const sample = tokenizing.take(item);
-        if (sample !== undefined) samples.push(sample);
+        const sample = wanted(item.id) ? tokenizing.take(item) : undefined;
+        if (sample === undefined) continue;
+        none = false;
+        yield sample;
       }
     }
-    if (samples.length === 0) throw tokenizing.noneOfUse();
+    if (none && tokenizing.skipped > 0) throw tokenizing.noneOfUse();
+  }
+
+  /** All prompts in memory, for held-out ones. */
+  async all(): Promise<PromptSample[]> {
+    const samples: PromptSample[] = [];
+    for await (const sample of this.prompts()) samples.push(sample);
     return samples;
   }
 }

@@ -2,17 +2,17 @@ import { RolloutWriter } from '../arrow.ts';
 import {
   completionMetrics,
   completionRecords,
+  completionsOf,
   payCompletions,
   type VerifiedCompletions,
   type Verifier,
   verifyCompletions,
 } from '../completions.ts';
-import type { TrainConfig } from '../config.ts';
 import type { PayRules } from '../pay.ts';
 import { NO_BASELINE } from '../records.ts';
 import { type CustomReward, givesGradient } from '../reward/index.ts';
 import type { DocumentRollouts, RolloutDocument } from '../rollout/index.ts';
-import type { CompletionSettings, ThoughtData } from '../thought-data.ts';
+import type { ThoughtData } from '../thought-data.ts';
 import { fillStep } from './dynamic-sampling.ts';
 import type { Objective, StepInput, StepLoss, TrainContext } from './objective.ts';
 import { countTokens, rolloutMetadata, sampledTokens, sampleRollouts } from './sampling.ts';
@@ -21,6 +21,7 @@ import { thoughtLoss, withForwardPasses } from './thought-documents.ts';
 /** What is completed, and what completions are worth. */
 export interface CompletionTask {
   thoughts: ThoughtData;
+  textHash: string;
   tokenizerHash: string;
   verifier: Verifier;
   /** A reward of the user's own, in place of the verifier's. */
@@ -59,13 +60,6 @@ interface CompletionState {
   task: unknown;
 }
 
-/** How the completions of `config` are sampled. */
-export const completionSettings = (config: TrainConfig): CompletionSettings => ({
-  thought: !config.withoutThought,
-  maxTokens: config.maxCompletionTokens,
-  stop: config.stop ?? [],
-});
-
 /**
  * GRPO (Shao et al., arXiv 2402.03300) on sampled completions: thought, answer, a reward by a verifier, advantages within the
  * group, and the clipped surrogate of all sampled tokens. What is given or forced (prompt, delimiters) has no gradient.
@@ -94,8 +88,8 @@ export function completionObjective(context: TrainContext, task: CompletionTask)
     const rollouts = await sampleRollouts(context, documents, { ...thoughts.rolloutOptions(0), ...options });
     const completions = rollouts.flatMap((rollout) => rollout.thoughts);
     const rewards = rollouts.flatMap(({ document, thoughts: ofDocument }) =>
-      ofDocument.flatMap((thought) =>
-        thought.answer === undefined ? [] : [verifier.reward(document, { ...thought, answer: thought.answer })],
+      completionsOf(ofDocument).map(({ position, answer }) =>
+        verifier.reward(document, { position, answer: answer.tokens }),
       ),
     );
     return { completions, mean: rewards.reduce((a, b) => a + b, 0) / rewards.length };

@@ -1,15 +1,9 @@
-import {
-  type DataCursor,
-  heldOutSettings,
-  loadChatTemplate,
-  PromptData,
-  type PromptOptions,
-  type PromptSample,
-} from '../data/index.ts';
-import { answerReward, loadRewardModule } from '../reward/index.ts';
+import { answerVerifier, completionThoughts, promptOptions } from '../completion-task.ts';
+import { type DataCursor, heldOutSettings, PromptData, type PromptSample } from '../data/index.ts';
+import { loadRewardModule } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { ThoughtData } from '../thought-data.ts';
-import { completionObjective, completionSettings } from './completion-objective.ts';
+import { completionObjective } from './completion-objective.ts';
 import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 import { StepDraw } from './step-draw.ts';
@@ -23,14 +17,8 @@ const PROMPTS_FLAG = '--documents-per-step';
  */
 export const openGrpo: OpenObjective = async (config, model) => {
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
-  const thoughts = await ThoughtData.open(model, { ...config, completion: completionSettings(config) });
-  const file = config.chatTemplate === 'model' ? undefined : config.chatTemplate;
-  const options: PromptOptions = {
-    tokenizer: thoughts.tokenizer,
-    chatTemplate: await loadChatTemplate(model.directory, file),
-    promptsAreChat: config.chatTemplate !== undefined,
-    maxTokens: thoughts.maxContextTokens,
-  };
+  const thoughts = await ThoughtData.open(model, completionThoughts(config));
+  const options = await promptOptions(thoughts, model, config);
   const data = await PromptData.open(config.data, options, config);
   const heldOutData = config.evalData && (await PromptData.open(config.evalData, options, heldOutSettings(config)));
   const samples = await heldOutData?.all();
@@ -43,10 +31,6 @@ export const openGrpo: OpenObjective = async (config, model) => {
     return document;
   };
   const heldOut = samples?.map(placed);
-  const rules = {
-    thinkClose: config.thinkClose,
-    pattern: config.answerPattern === undefined ? undefined : new RegExp(config.answerPattern),
-  };
   return {
     dataHash: data.hash,
     notices: thoughts.notices,
@@ -59,13 +43,8 @@ export const openGrpo: OpenObjective = async (config, model) => {
       let loader = data.loader();
       return completionObjective(context, {
         ...{ thoughts, custom },
-        tokenizerHash: data.tokenizerHash,
-        verifier: {
-          name: 'answer_match',
-          reward: (document, { answer }) =>
-            answerReward(thoughts.answerText(answer.tokens), answers.get(document) ?? '', rules),
-          reference: (document) => answers.get(document),
-        },
+        ...{ textHash: data.textHash, tokenizerHash: data.tokenizerHash },
+        verifier: answerVerifier(thoughts, config, (document) => answers.get(document)),
         draw() {
           const draw = new StepDraw({
             perStep: config.documentsPerStep,

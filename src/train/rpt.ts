@@ -1,13 +1,13 @@
 import { CheckpointScorer } from '../checkpoint-scorer.ts';
+import { completionThoughts, prefixMatchVerifier } from '../completion-task.ts';
 import type { DataCursor, TokenizedDocument } from '../data/index.ts';
 import { RunError } from '../errors.ts';
 import { scoreTokens } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
-import { predictionInstruction } from '../prompt.ts';
-import { loadRewardModule, positionScores, prefixMatchReward, statedText } from '../reward/index.ts';
+import { loadRewardModule, positionScores } from '../reward/index.ts';
 import type { RolloutDocument } from '../rollout/index.ts';
 import { checkSameTokenizer, ThoughtData } from '../thought-data.ts';
-import { completionObjective, completionSettings } from './completion-objective.ts';
+import { completionObjective } from './completion-objective.ts';
 import { dataMetrics } from './data-metrics.ts';
 import type { OpenObjective } from './objective.ts';
 import { StepDraw } from './step-draw.ts';
@@ -21,11 +21,7 @@ const DOCUMENTS_FLAG = '--documents-per-step';
  */
 export const openRpt: OpenObjective = async (config, model) => {
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
-  const thoughts = await ThoughtData.open(model, {
-    ...config,
-    completion: completionSettings(config),
-    ...(config.prediction === 'boxed' && { instruct: predictionInstruction }),
-  });
+  const thoughts = await ThoughtData.open(model, completionThoughts(config));
   thoughts.bytesOf([0]); // a tokenizer without bytes is refused before the work starts
   const { proxyModel, entropyTopK } = config;
   const proxy = proxyModel === undefined ? undefined : await openModel(proxyModel, { entropyTopK });
@@ -76,15 +72,8 @@ export const openRpt: OpenObjective = async (config, model) => {
 
       return completionObjective(context, {
         ...{ thoughts, custom },
-        tokenizerHash: data.tokenizerHash,
-        verifier: {
-          name: 'prefix_match',
-          reward: ({ tokens }, { position, answer }) =>
-            prefixMatchReward(
-              statedText(thoughts.answerBytes(answer.tokens), config.prediction),
-              thoughts.bytesOf(Array.from(tokens).slice(position)),
-            ),
-        },
+        ...{ textHash: data.textHash, tokenizerHash: data.tokenizerHash },
+        verifier: prefixMatchVerifier(thoughts, config),
         draw(step) {
           let scored = 0;
           const draw = new StepDraw({
