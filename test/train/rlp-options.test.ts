@@ -68,6 +68,17 @@ describe('several updates a step', () => {
     }
   });
 
+  it('the EMA follows after each: without a lag it is the weights themselves', async () => {
+    const several: Partial<TrainConfig> = { epochsPerStep: 2, minibatches: 2, steps: 1 };
+    const unlagged = await runs.train({ ...several, emaDecay: 0 });
+    expect(figure(unlagged.rows, 'ema_distance')).toEqual([0]);
+    expect(figure(unlagged.rows, 'updates')).toEqual([4]);
+    // phi is theta of the start for the first step's rewards, whatever the lag.
+    const lagged = await runs.train({ ...several, emaDecay: 0.9 });
+    expect(figure(lagged.rows, 'reward')).toEqual(figure(unlagged.rows, 'reward'));
+    expect(figure(lagged.rows, 'ema_distance')[0]).toBeGreaterThan(0);
+  });
+
   it('in the next ones it moves, and is clipped', async () => {
     const { rows } = await runs.train({ epochsPerStep: 3, minibatches: 2, clipLow: 0.01, clipHigh: 0.02 });
     for (const row of rows) {

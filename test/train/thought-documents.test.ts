@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { nextTokenRows, withImportanceWeights } from '../../src/optim/index.ts';
+import { nextTokenRows, withImportanceWeights, withKl } from '../../src/optim/index.ts';
 import type { PaidGroup } from '../../src/thinking.ts';
 import { type ThoughtLossOptions, thoughtLoss, withForwardPasses } from '../../src/train/thought-documents.ts';
 import type { TreeBatch } from '../../src/tree-batch.ts';
@@ -58,6 +58,36 @@ describe('thoughtLoss', () => {
     expect(rolloutLogProbs).toEqual([-1, -1, -2, -1, -2, -3, -4]);
   });
 
+  it('counts the sampled tokens of an answer with those of its thought, and none that was forced', () => {
+    const one = group(a, 2, [1, 2], [1, -1]);
+    const answer = (tokens: number[], forced: number[] = []) => ({
+      ...{ tokens, forced, finishReason: 'stop' as const },
+      ...{ logProbs: tokens.map(() => -3), samplingLogProbs: tokens.map(() => -2.5) },
+    });
+    const [first, second] = one.thoughts;
+    const completed = {
+      ...one,
+      thoughts: [
+        { ...first, answer: answer([7, 8, 9], [91]) },
+        { ...second, answer: answer([]) },
+      ],
+    };
+    // 1 + 3 and 2 + 0 tokens of two completions, at most 8 each.
+    expect(weightsOf([completed])).toEqual([[Array(4).fill(1 / 8), Array(2).fill(1 / 4)]]);
+    expect(weightsOf([completed], { lengthNormalization: 'token' }).flat(2)).toEqual(Array(6).fill(1 / 6));
+    expect(weightsOf([completed], { lengthNormalization: 'limit' }).flat(2)).toEqual(Array(6).fill(1 / 16));
+    const { documents, samplingLogProbs, rolloutLogProbs } = thoughtLoss([completed], OPEN, OPTIONS);
+    expect(documents[0].branches[0].tokens).toEqual([90, 20, 91, 7, 8]);
+    expect(documents[0].branches[0].losses.map(({ token, target }) => [token, target])).toEqual([
+      [0, 20],
+      [2, 7],
+      [3, 8],
+      [4, 9],
+    ]);
+    expect(samplingLogProbs).toEqual([-0.5, -2.5, -2.5, -2.5, -0.5, -1.5]);
+    expect(rolloutLogProbs).toEqual([-1, -3, -3, -3, -1, -2]);
+  });
+
   it('leaves out thoughts that take no part, and groups without a gradient where asked to', () => {
     const groups = [group(a, 2, [1, 1], [1, 0], [false, true]), group(b, 3, [1, 1], [0, 0])];
     expect(weightsOf(groups)).toEqual([[[1 / 3]], [[1 / 3], [1 / 3]]]);
@@ -99,6 +129,12 @@ describe('withImportanceWeights', () => {
     expect(weighted.branches[0].losses).toEqual([
       { token: 0, target: 20, oldLogProb: -1.25, advantage: 1, policyWeight: 1.5 },
     ]);
+  });
+
+  it('leaves the KL as it is', () => {
+    const held = withKl(documents, Float32Array.of(0, 0, 0, -2), 0.5);
+    const [weighted] = withImportanceWeights(held, Float32Array.of(-7, -8, -9, -1.25), [1.5]);
+    expect(weighted.branches[0].losses).toMatchObject([{ policyWeight: 1.5, klWeight: 0.5, referenceLogProb: -2 }]);
   });
 
   it('refuses another number of weights', () => {
