@@ -1,17 +1,22 @@
 """
 Opens a checkpoint folder with transformers, as a user of a trained model would: no weight may be missing or left over,
-and the loss of a text is finite. By hand, after a change of what is written:
+the loss of a text is finite, and its log-probs are those of our evaluation graph. By hand, after a change of what is written:
 
     python test/golden/check_transformers.py models/tiny-qwen3 --text "1 2 3 = 6"
     python test/golden/check_transformers.py test/golden/checkpoints/tied-gqa --ids 5 17 3 40
+    npx tsx scripts/log-probs.ts RUN/checkpoints/step-000050 --text "1 2 3 = 6" > ours.json
+    python test/golden/check_transformers.py RUN/checkpoints/step-000050 --ours ours.json
 """
 
 import argparse
+import json
 import math
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+# Both compute in float32; log-probs of deep models differ by 1e-5 and more.
+TOLERANCE = 1e-4
 PROBLEMS = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
@@ -21,6 +26,7 @@ def main() -> None:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", help="needs a tokenizer in the folder")
     given.add_argument("--ids", type=int, nargs="+", metavar="ID", help="at least two token ids")
+    given.add_argument("--ours", metavar="FILE", help="ids and log-probs of scripts/log-probs.ts, to compare with")
     parser.add_argument("--generate", type=int, default=8, metavar="N", help="greedy tokens to add (default 8)")
     arguments = parser.parse_args()
 
@@ -29,7 +35,11 @@ def main() -> None:
     )
     problems = [f"{kind}: {sorted(info[kind])}" for kind in PROBLEMS if info.get(kind)]
     tokenizer = AutoTokenizer.from_pretrained(arguments.folder) if arguments.text is not None else None
-    ids = arguments.ids if tokenizer is None else tokenizer(arguments.text)["input_ids"]
+    ours = None
+    if arguments.ours is not None:
+        with open(arguments.ours, encoding="utf-8") as file:
+            ours = json.load(file)
+    ids = ours["ids"] if ours else arguments.ids if tokenizer is None else tokenizer(arguments.text)["input_ids"]
     if len(ids) < 2 or max(ids) >= model.config.vocab_size:
         raise SystemExit(f"expected at least two tokens below {model.config.vocab_size}, found {ids}")
     if tokenizer is not None and tokenizer.decode(ids) != arguments.text:
@@ -48,6 +58,11 @@ def main() -> None:
     loss = -log_probs.mean().item()
     if not math.isfinite(loss):
         problems.append(f"the loss is {loss}")
+    if ours:
+        difference = (log_probs - torch.tensor(ours["log_probs"])).abs().max().item()
+        print(f"log_probs differ from ours by {difference:.2e} at most")
+        if not difference <= TOLERANCE:
+            problems.append(f"log-probs differ from ours by {difference}, more than {TOLERANCE}")
     added = output[0, len(ids) :].tolist()
 
     print(f"{arguments.folder}: {type(model).__name__}, {model.num_parameters()} parameters")
