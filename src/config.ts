@@ -131,6 +131,9 @@ const entropyTopK = z
 /** Of the paper: a context of 2,048 tokens, and thoughts of as many. */
 const RLP_CONTEXT_TOKENS = 2048;
 
+const PROMPT_HELP =
+  'Text put before every document: none, instruction (to think, then to continue; our wording), or the text itself';
+
 const thoughtOptions = {
   groupSize: option(z.int().min(2).default(16), THOUGHTS, 'Thoughts per position (G)', {
     hint: 'a thought is paid relative to the others at its position',
@@ -192,11 +195,7 @@ const thoughtOptions = {
     THOUGHTS,
     'Sample among tokens at least this fraction as likely as the likeliest; 0 for all',
   ),
-  prompt: option(
-    text.default('none'),
-    THOUGHTS,
-    'Text put before every document: none, instruction (to think, then to continue; our wording), or the text itself',
-  ),
+  prompt: option(text.default('none'), THOUGHTS, PROMPT_HELP),
   baselinePrompt: option(flag, THOUGHTS, 'The no-think score is taken with the prompt, too'),
   thinkOpen: option(text.default('<think>'), THOUGHTS, 'Text that opens a thought'),
   thinkClose: option(text.default('</think>'), THOUGHTS, 'Text that closes a thought'),
@@ -632,6 +631,9 @@ export const trainOptionsSchema = z.object({
     'Where positions go by entropy: it is that of this many likeliest next tokens, among themselves; 0 for all (rlp, rpt)',
     { defaultText: '16 for rpt, 0 for rlp' },
   ),
+  prompt: option(text.optional(), THOUGHTS, PROMPT_HELP, {
+    defaultText: 'none; instruction for rpt with --prediction boxed',
+  }),
   ...optimizerOptions,
   ...machineOptions,
   ...trainingMachineOptions,
@@ -716,6 +718,10 @@ const defaultBlock = ({ objective, packing, batchTokens }: z.output<typeof train
     ? Math.min(CPT_BLOCK_LENGTH, batchTokens)
     : OBJECTIVE_DEFAULTS[objective].blockLength;
 
+/** A base model hardly ever writes a box that it was not asked for, and RPT pays nothing else. */
+const defaultPrompt = ({ objective, prediction }: z.output<typeof trainOptionsSchema>): string =>
+  objective === 'rpt' && prediction === 'boxed' ? 'instruction' : 'none';
+
 const defaultReference = ({ objective, baseline }: z.output<typeof trainOptionsSchema>): string =>
   objective === 'rlp' && baseline === 'ema' ? 'ema' : 'start';
 
@@ -760,7 +766,8 @@ function* unusedSettings(options: z.output<typeof trainOptionsSchema>): Generato
   const { objective } = options;
   const { finalFraction, ...own } = OBJECTIVE_DEFAULTS[objective];
   const finalLearningRate = (options.learningRate ?? own.learningRate) * finalFraction;
-  const defaults: Record<string, unknown> = { ...defaultsOf(trainOptionsSchema), ...own, finalLearningRate };
+  const prompt = defaultPrompt(options);
+  const defaults: Record<string, unknown> = { ...defaultsOf(trainOptionsSchema), ...own, finalLearningRate, prompt };
   const byObjective: Condition[] = (Object.entries(USED_BY) as [TrainOption, readonly Objective[]][]).map(
     ([key, users]) => ({
       ...{ by: 'objective', values: users, keys: [key] },
@@ -852,6 +859,7 @@ export const trainSchema = trainOptionsSchema
       ...options,
       groupSize: options.groupSize ?? defaults.groupSize,
       temperature: options.temperature ?? defaults.temperature,
+      prompt: options.prompt ?? defaultPrompt(options),
       maxContextTokens: options.maxContextTokens ?? defaults.maxContextTokens,
       blockLength: options.blockLength ?? defaultBlock(options),
       entropyTopK: options.entropyTopK ?? defaults.entropyTopK,

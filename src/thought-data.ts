@@ -297,6 +297,6 @@ function encodePrompt(tokenizer: Tokenizer, { prompt, thinkOpen, thinkClose, ins
   const read = tokenizer.decode(ids);
   if (read.normalize() === text.normalize()) return ids;
   throw new UserError(
-    `--prompt: the vocabulary of ${tokenizer.path} cannot spell it, and makes ${JSON.stringify(read)} of it; word it otherwise`,
+    `--prompt: the vocabulary of ${tokenizer.path} cannot spell it, and makes ${JSON.stringify(read)} of it; word it otherwise, or leave it out: --prompt none`,
   );
 }

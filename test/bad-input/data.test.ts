@@ -111,7 +111,7 @@ describe.each(['rollout', 'train rlp'])('%s refuses', (command) => {
       writeFileSync(file, original),
     );
     expect(message).toMatch(
-      /^--prompt: the vocabulary of .*tokenizer\.json cannot spell it, and makes "Think" of it; word/,
+      /^--prompt: the vocabulary of .*tokenizer\.json cannot spell it, and makes "Think" of it; word it otherwise, or leave it out: --prompt none$/,
     );
   });
 });

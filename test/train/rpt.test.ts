@@ -4,7 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
 import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
 import { settingsToYaml } from '../../src/config-resolve.ts';
+import { loadTokenizer } from '../../src/data/index.ts';
 import { RunError } from '../../src/errors.ts';
+import { predictionInstruction } from '../../src/prompt.ts';
 import type { RolloutRecord } from '../../src/records.ts';
 import { readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
@@ -66,10 +68,17 @@ describe('RPT', () => {
     }
   });
 
-  it('pays the content of the last box by default, which this model has never written', async () => {
-    await train(configOf({ steps: 1, prediction: 'boxed', maxCompletionTokens: 4 }));
+  it('pays the content of the last box by default, and asks for it; this model has never written one', async () => {
+    const boxed = { steps: 1, prediction: 'boxed', maxCompletionTokens: 4 } as const;
+    expect([configOf(boxed).prompt, configOf().prompt]).toEqual(['instruction', 'none']);
+    await train(configOf(boxed));
     const [row] = await readMetrics(folder.in('run'));
     expect(row).toMatchObject({ reward: 0, frac_reward_zero_std: 1, grad_norm: 0 });
+    const asked = (await loadTokenizer(TINY)).encode(predictionInstruction('<think>', '</think>'));
+    expect(row.num_input_tokens).toBe(4 * (asked.length + 7)); // seven characters before the answer
+    rmSync(folder.in('run'), { recursive: true });
+    await train(configOf({ ...boxed, prompt: 'none' }));
+    expect((await readMetrics(folder.in('run')))[0].num_input_tokens).toBe(4 * 7);
   });
 
   it('thinks where the proxy is uncertain: at digits and answers, not at what always comes', async () => {
