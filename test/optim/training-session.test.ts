@@ -159,8 +159,8 @@ describe('TrainingSession', () => {
     expect(await without.runOptimizerStep(SETTINGS)).toEqual(result);
     const { ema, ...tensors } = session.state().tensors;
     expect(without.state().tensors).toEqual({ ...tensors, ema: new Map() });
-    await expect(async () => without.runEvalStep(buildTreeBatch(TREES), 'ema')).rejects.toThrow('keeps no EMA');
-    expect(() => without.resetEma()).toThrow('keeps no EMA');
+    await expect(async () => without.runEvalStep(buildTreeBatch(TREES), 'ema')).rejects.toThrow('there is no EMA');
+    expect(() => without.resetEma()).toThrow('there is no EMA');
 
     const weights = [...without.weights].map(([name, { data }]) => [name, (data as Float32Array).slice()]);
     session.loadState(without.state());
