@@ -6,7 +6,8 @@ export default defineConfig({
     // ONNX Runtime lives in native memory of the process: a process per file keeps tests apart.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Some tests train hundreds of steps, or start programs over and over; on a busy machine that takes minutes.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
   },
 });
