@@ -21,7 +21,7 @@ import { type OpenModel, openModel } from './model-directory.ts';
 import { checkOutputPath, withAtomicDirectory, withParents } from './output.ts';
 import { packageVersion } from './package-version.ts';
 import type { RunHooks } from './progress.ts';
-import { RolloutEngine, type Thought, truncates } from './rollout/index.ts';
+import { RolloutEngine, type Thought, truncationFor } from './rollout/index.ts';
 import { transfers } from './runtime/index.ts';
 import { type MachineOptions, sessionOptionsOf } from './session-options.ts';
 
@@ -60,10 +60,11 @@ export async function runEval(config: EvalConfig, hooks: RunHooks = {}): Promise
   const { questions: all, badRows } = await readQuestions(task, config.data, config, hooks);
   const questions = all.slice(0, config.limit);
   const examples = config.shotsData && (await readQuestions(task, config.shotsData, config, hooks)).questions;
+  const onCpu = options.device?.kind === 'cpu';
   const model = await openModel(config.model, {
     dtype: config.dtype,
-    truncation: truncates(config),
-    forCpu: options.device?.kind === 'cpu',
+    truncation: truncationFor(config, onCpu),
+    forCpu: onCpu,
   });
   const asked = await AskedQuestions.open(task, model, config, questions, examples ?? []);
   for (const notice of asked.thoughts.notices) hooks.onNotice?.(notice);

@@ -54,7 +54,11 @@ export interface OpenModel {
 export async function openModel(directory: string, options: GraphOptions = {}): Promise<OpenModel> {
   const checkpoint = await openCheckpoint(directory);
   const { config, tensors } = checkpoint;
-  const limits = { vocabSize: config.vocabSize, maxPositions: config.maxPositions };
+  const { truncation } = options;
+  const limits = {
+    ...{ vocabSize: config.vocabSize, maxPositions: config.maxPositions },
+    ...(typeof truncation === 'object' && { cut: truncation }),
+  };
   if (options.lora !== undefined) checkLora(config, options.lora);
   const graph = (name: ArtifactName, of: GraphOptions = {}) => buildArtifact(name, config, locateIn(tensors), of);
   return {

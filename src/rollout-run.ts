@@ -9,7 +9,7 @@ import { openModel } from './model-directory.ts';
 import { checkParent, withParents } from './output.ts';
 import type { RunHooks } from './progress.ts';
 import { Baseline, type CustomReward, loadRewardModule } from './reward/index.ts';
-import { type DocumentRollouts, RolloutEngine, type StepProgress, truncates } from './rollout/index.ts';
+import { type DocumentRollouts, RolloutEngine, type StepProgress, truncationFor } from './rollout/index.ts';
 import { transfers } from './runtime/index.ts';
 import { sessionOptionsOf } from './session-options.ts';
 import { payThoughts, toRecords } from './thinking.ts';
@@ -54,9 +54,10 @@ export async function runRollout(config: RolloutConfig, hooks: RunHooks = {}): P
   const before = transfers();
   const custom = config.reward === undefined ? undefined : await loadRewardModule(config.reward);
   const { dtype, entropyTopK } = config;
+  const onCpu = options.device?.kind === 'cpu';
   const model = await openModel(config.model, {
-    ...{ dtype, entropyTopK, truncation: truncates(config) },
-    forCpu: options.device?.kind === 'cpu',
+    ...{ dtype, entropyTopK, truncation: truncationFor(config, onCpu) },
+    forCpu: onCpu,
   });
   const data = await ThoughtData.open(model, config);
   const baselineModel =

@@ -7,6 +7,7 @@ import { autocast, type ComputeDType } from './autocast.ts';
 import { GraphBuilder } from './builder.ts';
 import { arrangeProducts } from './cpu-products.ts';
 import type { DecoderContext, OperatorFlavor } from './decoder.ts';
+import type { TokenCut } from './fixed-truncation.ts';
 import type { Graph } from './ir.ts';
 import { buildOptimizer, type WeightDecayOn } from './optimizer-graph.ts';
 import { buildPortableModel, PORTABLE_OPSET } from './portable-graph.ts';
@@ -49,8 +50,8 @@ export interface GraphOptions {
   forCpu?: boolean | undefined;
   /** Evaluation graph: whose entropy its output `entropy` is, see HeadOptions. */
   entropyTopK?: number;
-  /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default. Without, a step has 170 operators less. */
-  truncation?: boolean;
+  /** Step graph: whether tokens can be cut by top-k, top-p and min-p, as by default, or by which they always are. Without, a step has 170 operators less. */
+  truncation?: boolean | TokenCut;
 }
 
 /** float16 holds no gradient below 6e-8. */

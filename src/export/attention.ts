@@ -77,23 +77,54 @@ export function treeAttentionParts(
     const onOwn = b.softmax(ownScores);
     return { output: b.matmul(onOwn, own.value), onOwn };
   }
-
-  // All queries of a document meet its trunk in one GEMM per key/value head.
-  const { groups, numKvHeads: K, headDim: d } = tree;
-  const front = q.shape.slice(0, -1);
-  const flat = [groups, K, multiplyDims(front.slice(2))];
-  const trunkLength = trunk.key.shape[2];
-  const [ownLength] = own.key.shape.slice(-2);
-  const flatScores = b.fusedMatMul(b.reshape(q, [...flat, d]), trunk.key, { transB: true });
-  const trunkScores = b.add(b.reshape(flatScores, [...front, trunkLength]), trunk.bias);
+  const trunkScores = scoresOnTrunk(b, tree, q, trunk);
+  const [trunkLength, ownLength] = [trunkScores, ownScores].map(({ shape }) => shape[shape.length - 1]);
   const probabilities = b.softmax(b.concat([trunkScores, ownScores], -1)); // (.., trunkLength + ownLength)
   if (probabilities.shape.at(-1) !== addDims([trunkLength, ownLength]))
     throw internal('keys of trunk and row do not add up');
   const [onTrunk, onOwn] = b.split(probabilities, [trunkLength, ownLength], -1);
-  const fromTrunk = b.matmul(b.reshape(onTrunk, [...flat, trunkLength]), trunk.value);
-  const output = b.add(b.reshape(fromTrunk, [...front, d]), b.matmul(onOwn, own.value));
+  const output = b.add(readTrunk(b, tree, onTrunk, trunk), b.matmul(onOwn, own.value));
   return { output, onOwn, onTrunk };
 }
+
+/**
+ * treeAttention with a softmax over the trunk's keys and one over the row's own, which are weighed by how much of the whole each
+ * part has: a Concat and a Split of unequal parts could not be captured as a CUDA graph. Queries must see the first key of either
+ * part: the sums of the parts are told by it, to within rounding of how far its score lies from the logarithm of the sum.
+ */
+export function treeAttentionByParts(b: GraphBuilder, tree: TreeShape, q: Value, own: Keys, trunk: Keys): Value {
+  const softmaxOf = (scores: Value) => {
+    const logProbs = b.logSoftmax(scores);
+    const first = (x: Value) => b.slice(x, -1, 0, 1);
+    return { probabilities: b.exp(logProbs), logSum: b.sub(first(scores), first(logProbs)) };
+  };
+  const onTrunk = softmaxOf(scoresOnTrunk(b, tree, q, trunk));
+  const onOwn = softmaxOf(b.add(b.fusedMatMul(q, own.key, { transB: true }), own.bias));
+  const share = b.sigmoid(b.sub(onTrunk.logSum, onOwn.logSum)); // (.., 1), of the trunk
+  const fromTrunk = readTrunk(b, tree, onTrunk.probabilities, trunk);
+  const fromOwn = b.matmul(onOwn.probabilities, own.value);
+  return b.add(fromOwn, b.mul(b.sub(fromTrunk, fromOwn), share));
+}
+
+/** All queries of a document meet its trunk in one GEMM per key/value head: [.., length*rep, (1,) trunkLength]. */
+function scoresOnTrunk(b: GraphBuilder, tree: TreeShape, q: Value, trunk: Keys): Value {
+  const front = q.shape.slice(0, -1);
+  const rows = b.reshape(q, [...flatFront(tree, front), tree.headDim]);
+  const scores = b.fusedMatMul(rows, trunk.key, { transB: true });
+  return b.add(b.reshape(scores, [...front, trunk.key.shape[2]]), trunk.bias);
+}
+
+/** Values of the trunk, weighed: [.., trunkLength] -> [.., d]. */
+function readTrunk(b: GraphBuilder, tree: TreeShape, weights: Value, trunk: Keys): Value {
+  const front = weights.shape.slice(0, -1);
+  const rows = b.reshape(weights, [...flatFront(tree, front), trunk.value.shape[2]]);
+  return b.reshape(b.matmul(rows, trunk.value), [...front, tree.headDim]);
+}
+
+const flatFront = ({ groups, numKvHeads }: TreeShape, front: readonly Dim[]): Dim[] => [
+  ...[groups, numKvHeads],
+  multiplyDims(front.slice(2)),
+];
 
 /** bool [length*rep, length]: token l sees keys <= l; rep query heads of a token stand together. */
 export function causalMask(b: GraphBuilder, length: Dim, rep: number): Value {

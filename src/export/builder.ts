@@ -174,6 +174,8 @@ export class GraphBuilder {
   relu = (x: Value): Value => this.#one('Relu', [x]);
   /** x where x > alpha, else 0. */
   thresholdedRelu = (x: Value, alpha: number): Value => this.#one('ThresholdedRelu', [x], { alpha: { float: alpha } });
+  /** x where |x| > threshold, else 0. */
+  shrink = (x: Value, threshold: number): Value => this.#one('Shrink', [x], { lambd: { float: threshold } });
   cos = (x: Value): Value => this.#one('Cos', [x]);
   sin = (x: Value): Value => this.#one('Sin', [x]);
   cast = (x: Value, to: DType): Value => (x.dtype === to ? x : this.#one('Cast', [x], { to }));

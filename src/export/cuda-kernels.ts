@@ -47,6 +47,7 @@ const CUDA_KERNELS: Record<Op, readonly DType[]> = {
   Softplus: WITH_BFLOAT16,
   Relu: WITH_BFLOAT16,
   ThresholdedRelu: FLOATS,
+  Shrink: [...FLOATS, 'int32', 'int64'],
   Cos: WITH_BFLOAT16,
   Sin: WITH_BFLOAT16,
   Cast: MOVED,

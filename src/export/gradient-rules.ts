@@ -93,6 +93,7 @@ export const GRADIENT_RULES: { readonly [op in Op]: Rule | 'stops' | 'missing' }
   Softplus: unary((b, dy, x) => b.mul(dy, b.sigmoid(x))),
   // d max(x, 0) = [x > 0] dx, 0 at 0
   ThresholdedRelu: 'missing',
+  Shrink: 'missing',
   Relu: unary((b, dy, _x, y) => b.where(b.greater(y, 0), dy, 0)),
   // d(cos x) = -sin(x) dx
   Cos: unary((b, dy, x) => b.neg(b.mul(dy, b.sin(x)))),

@@ -17,6 +17,7 @@ export {
   exportCheckpoint,
   writeArtifacts,
 } from './export-checkpoint.ts';
+export type { TokenCut } from './fixed-truncation.ts';
 export { headChunkRows } from './loss-head.ts';
 export { readSafetensorsHeader, readTensor, readTensorBytes, type TensorLocation } from './safetensors.ts';
 export { writeSafetensors } from './safetensors-write.ts';

@@ -35,6 +35,7 @@ const VERSIONS: Record<Op, readonly number[]> = {
   Softplus: [1, 22],
   Relu: [13, 14],
   ThresholdedRelu: [10, 22],
+  Shrink: [9],
   Cos: [7, 22],
   Sin: [7, 22],
   Cast: [13, 19, 21, 23, 24, 25, 28],

@@ -137,6 +137,8 @@ export const OPERATORS = {
   Relu: floatOnly,
   /** x where x > alpha, else 0. */
   ThresholdedRelu: floatOnly,
+  /** x where |x| > lambd, else 0. */
+  Shrink: floatOnly,
   Cos: floatOnly,
   Sin: floatOnly,
   Cast: {

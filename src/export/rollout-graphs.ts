@@ -6,8 +6,10 @@ import {
   splitHeads,
   type TreeShape,
   treeAttention,
+  treeAttentionByParts,
 } from './attention.ts';
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
+import type { TokenCut } from './fixed-truncation.ts';
 import { type Dim, multiplyDims, type Value } from './ir.ts';
 import { likeliestTokens, logProbsOf, sampleTokens } from './sampling.ts';
 import { dropUnread } from './unread.ts';
@@ -48,9 +50,9 @@ export function buildPrefill(context: DecoderContext): void {
 
 /** What the step graph can do. */
 export interface StepGraphOptions {
-  /** Cut the tokens that are drawn from by top-k, top-p and min-p; default true. */
-  truncation?: boolean;
-  /** Operators that are fast on the CPU and have no CUDA kernel; default false. */
+  /** Cut the tokens that are drawn from by top-k, top-p and min-p: by inputs (true, the default), or always by these. */
+  truncation?: boolean | TokenCut;
+  /** Layouts and operators that are fast on the CPU, in place of those that a CUDA graph can hold; default false. */
   forCpu?: boolean;
 }
 
@@ -66,7 +68,8 @@ export interface StepGraphOptions {
  * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
  * For N >= 1 chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
  * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and for all of them temperature float32 [], 0 for greedy;
- * with `truncation` top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see Truncation).
+ * with `truncation` by inputs top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see
+ * Truncation).
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
@@ -127,7 +130,8 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
     const prefix: Keys = { ...trunk[layer], bias: trunkBias };
     const slots = b.gather(headRows(q, rep * headDim), slotHeads); // (D, K, S, m, rep*d)
     const queries = b.reshape(slots, [...vectors(['D', numKvHeads, 'S', multiplyDims(['m', rep])]), headDim]);
-    const attended = treeAttention(b, tree, queries, own, prefix);
+    const attention = forCpu ? treeAttention : treeAttentionByParts;
+    const attended = attention(b, tree, queries, own, prefix);
     const rows = b.gather(headRows(attended, rep * headDim), rowHeads); // (R*m, K, rep*d)
     return b.reshape(rows, ['R*m', numHeads * headDim]);
   };
@@ -136,16 +140,15 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
   const chosen = b.input('head_rows', 'int64', ['N']);
   const targets = b.input('target_ids', 'int64', ['N']);
   const uniforms = b.input('uniforms', 'float32', ['N']);
+  const inputs = () => ({
+    topK: b.input('top_k', 'int64', []),
+    topP: b.input('top_p', 'float32', []),
+    minP: b.input('min_p', 'float32', []),
+    forCpu,
+  });
   const sampling = {
     temperature: b.input('temperature', 'float32', []),
-    ...(truncation && {
-      truncation: {
-        topK: b.input('top_k', 'int64', []),
-        topP: b.input('top_p', 'float32', []),
-        minP: b.input('min_p', 'float32', []),
-        forCpu,
-      },
-    }),
+    ...(truncation !== false && { truncation: truncation === true ? inputs() : truncation }),
   };
   const logits = lmHead(context, b.gather(hidden, chosen)); // (N, V)
   const likeliest = likeliestTokens(b, logits);

@@ -1,4 +1,5 @@
 import type { GraphBuilder } from './builder.ts';
+import { FixedTruncation, type TokenCut } from './fixed-truncation.ts';
 import type { Value } from './ir.ts';
 import { Truncation, type TruncationInputs } from './truncation.ts';
 
@@ -6,8 +7,8 @@ import { Truncation, type TruncationInputs } from './truncation.ts';
 export interface SamplingInputs {
   /** float32 []: of the softmax; 0 takes the likeliest token. */
   temperature: Value;
-  /** Left out: all tokens may be drawn. */
-  truncation?: TruncationInputs;
+  /** Left out: all tokens may be drawn. Scalars of a run, or cuts that every run has. */
+  truncation?: TruncationInputs | TokenCut;
 }
 
 /**
@@ -60,13 +61,18 @@ function truncatedMasses(
   b: GraphBuilder,
   probabilities: Value,
   likeliest: Value,
-  inputs: TruncationInputs | undefined,
+  inputs: TruncationInputs | TokenCut | undefined,
   enabled: Value,
 ): Masses {
   if (inputs === undefined) return (table, reduce = (masses) => masses) => reduce(table);
-  const truncation = new Truncation(b, probabilities, b.gatherElements(probabilities, likeliest, 1), inputs, enabled);
+  const most = b.gatherElements(probabilities, likeliest, 1);
+  const truncation = isFixed(inputs)
+    ? new FixedTruncation(b, probabilities, most, inputs, enabled)
+    : new Truncation(b, probabilities, most, inputs, enabled);
   return (table, reduce) => truncation.masses(table, reduce);
 }
+
+const isFixed = (inputs: TruncationInputs | TokenCut): inputs is TokenCut => typeof inputs.topK === 'number';
 
 /** Index [N, 1] of the largest logit of each row, the first of equals. */
 export function likeliestTokens(b: GraphBuilder, logits: Value): Value {

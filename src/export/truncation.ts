@@ -1,5 +1,6 @@
 import type { GraphBuilder } from './builder.ts';
 import type { Value } from './ir.ts';
+import { CANDIDATES, keep, lastColumn, reaching, scaleOf, searchThreshold } from './probability-threshold.ts';
 import { RowSwitch } from './row-switch.ts';
 
 /** Which tokens may be drawn; scalars of a run. */
@@ -10,18 +11,9 @@ export interface TruncationInputs {
   topP: Value;
   /** float32 [] in [0, 1]: those at least this fraction as likely as the likeliest; 0 for all. */
   minP: Value;
-  /** Built for the CPU: by ThresholdedRelu, one pass, which has no CUDA kernel. Comparison and Where take three times as long there. */
+  /** Built for the CPU, see `keep`. */
   forCpu?: boolean;
 }
-
-/** Smallest normal number: as a threshold it keeps all that can be drawn. */
-const SMALLEST = 2 ** -126;
-/** A threshold lies this factor below the least probability to be kept: no rounding of their quotient drops that one. */
-const SLACK = 1 + 2 ** -22;
-/** Top-p looks for its threshold among this many of the likeliest tokens, which suffice for most distributions. */
-const CANDIDATES = 256;
-/** Beyond them it searches from 2^-32 of the least likely candidate on, by factors of 2 to these powers. */
-const SEARCH_POWERS = Array.from({ length: 21 }, (_, i) => 2 ** (4 - i));
 
 /**
  * Cuts distributions to their likeliest tokens: by top-k, by top-p (Holtzman et al., arXiv 1904.09751) of what top-k
@@ -70,17 +62,6 @@ export class Truncation {
   }
 }
 
-/** probability / threshold where that is above 1, else 0. */
-function keep(b: GraphBuilder, probabilities: Value, scale: Value, forCpu: boolean): Value {
-  const x = b.mul(probabilities, scale);
-  return forCpu ? b.thresholdedRelu(x, 1) : b.where(b.greater(x, 1), x, 0);
-}
-
-/** One over a threshold that lets probabilities equal to this one pass; finite where it is 0. */
-const scaleOf = (b: GraphBuilder, threshold: Value): Value => b.div(SLACK, b.max(threshold, SMALLEST * SLACK));
-
-const lastColumn = (b: GraphBuilder, x: Value): Value => b.slice(x, 1, -1, undefined, 1);
-
 /**
  * The largest probabilities, largest first [N, k]: as many as top-k keeps, or the candidates of top-p. Where neither is
  * on, the first column is all there is, and costs next to nothing. (Not the first 0 rows: TopK's CPU kernel divides by
@@ -109,15 +90,13 @@ function massThreshold(
   byMass: Value,
   { topP, forCpu = false }: TruncationInputs,
 ): Value {
-  const cumulative = b.cumsum(sorted, 1);
-  const together = lastColumn(b, cumulative);
-  const wanted = b.mul(topP, b.where(byCount, together, 1)); // (N, 1)
-  const reached = b.cast(b.greaterOrEqual(cumulative, wanted), 'float32');
-  const threshold = b.gatherElements(sorted, b.argmax(reached, 1), 1); // of the first that reaches it
-  const least = lastColumn(b, sorted);
-  if (Number(probabilities.shape[1]) <= CANDIDATES) return b.where(b.less(together, wanted), least, threshold);
+  const whole = b.scalar('float32', 1);
+  const { threshold, wanted, least, falls } = reaching(b, sorted, topP, (together) =>
+    b.where(byCount, together, whole),
+  );
+  if (Number(probabilities.shape[1]) <= CANDIDATES) return b.where(falls, least, threshold);
 
-  const short = b.and(b.and(byMass, b.not(byCount)), b.less(together, wanted));
+  const short = b.and(b.and(byMass, b.not(byCount)), falls);
   const rows = b.squeeze(b.nonZero(b.squeeze(short, [1]), 'short'), [0]); // (short)
   const found = searchThreshold(
     b,
@@ -127,19 +106,4 @@ function massThreshold(
     forCpu,
   );
   return b.scatterElements(threshold, b.unsqueeze(rows, [1]), found, 0, 'none');
-}
-
-/**
- * The largest threshold [n, 1] whose tokens have the mass wanted [n, 1], below that of `least` [n, 1]. The higher the
- * threshold, the less mass: of ever smaller steps up from far below, those are taken that leave enough.
- */
-function searchThreshold(b: GraphBuilder, probabilities: Value, least: Value, wanted: Value, forCpu: boolean): Value {
-  let found = b.max(b.mul(least, 2 ** -32), SMALLEST);
-  for (const power of SEARCH_POWERS) {
-    const next = b.mul(found, 2 ** power);
-    const scale = b.reciprocal(next);
-    const mass = b.reduceSum(keep(b, probabilities, scale, forCpu), [1]); // (n, 1), in units of the threshold
-    found = b.where(b.greaterOrEqual(mass, b.mul(wanted, scale)), next, found);
-  }
-  return found;
 }

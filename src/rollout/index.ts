@@ -13,5 +13,5 @@ export {
 export type { RolloutDocument, RolloutOptions, StepProgress } from './options.ts';
 export { RolloutBuffers } from './rollout-buffers.ts';
 export { type RolloutGraphs, RolloutModel } from './rollout-model.ts';
-export { type Sampling, truncates } from './sampling.ts';
+export { type Cut, type Sampling, truncates, truncationFor } from './sampling.ts';
 export type { RolloutCounts } from './wave.ts';

@@ -2,7 +2,7 @@ import { UserError } from '../errors.ts';
 import type { Seed, UniformStream } from '../random.ts';
 import { BranchRow, type Thought, type ThoughtRules } from './branch-row.ts';
 import type { RolloutModel } from './rollout-model.ts';
-import { assertSampling, type Sampling, truncates } from './sampling.ts';
+import { assertSampling, cutOf, type Sampling, truncates } from './sampling.ts';
 
 /**
  * A document and the positions (token indices t >= 1, t + horizon <= tokens, in a completion t <= tokens) before which to
@@ -62,10 +62,10 @@ export const trunkLength = ({ positions }: RolloutDocument): number => Math.max(
 export const scoresText = ({ noThink = false, completion }: RolloutOptions): boolean =>
   noThink && completion === undefined;
 
-type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions' | 'truncates'>;
+type Limits = Pick<RolloutModel, 'vocabSize' | 'maxPositions' | 'truncation'>;
 
 /** UserError on options that are out of bounds, or that this model has no use for. */
-export function assertOptions(options: RolloutOptions, { vocabSize, truncates: canTruncate }: Limits): void {
+export function assertOptions(options: RolloutOptions, { vocabSize, truncation }: Limits): void {
   const { groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk } = options;
   const counts = {
     ...{ groupSize, horizon, maxThoughtTokens, documentsPerBatch, rowsPerDocument, prefillChunk },
@@ -86,9 +86,17 @@ export function assertOptions(options: RolloutOptions, { vocabSize, truncates: c
     }
   }
   assertSampling(options);
-  if (truncates(options) && !canTruncate) {
+  if (truncation === true) return;
+  if (truncation === false && truncates(options)) {
     throw new UserError(
       'rollout options topK, topP and minP need a step graph that cuts tokens: this one was built with truncation: false',
+    );
+  }
+  const [asked, built] = [cutOf(options), truncation === false ? cutOf({}) : truncation];
+  for (const name of ['topK', 'topP', 'minP'] as const) {
+    if (asked[name] === built[name]) continue;
+    throw new UserError(
+      `rollout option ${name} is ${asked[name]}: the step graph was built for ${built[name]} alone; build it with truncation: true`,
     );
   }
 }

@@ -77,7 +77,7 @@ export class RolloutBuffers implements Disposable {
     const scalar = (name: string, dtype: DType, value: number) =>
       this.#scalars.set(name, this.#own(Value.from(dtype, [], [value])));
     scalar('temperature', 'float32', temperature);
-    if (model.truncates) {
+    if (model.truncation === true) {
       scalar('top_k', 'int64', topK);
       scalar('top_p', 'float32', topP);
       scalar('min_p', 'float32', minP);

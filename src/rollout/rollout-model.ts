@@ -1,5 +1,6 @@
 import { internal, UserError } from '../errors.ts';
 import { type Binding, type Device, Session, type SessionOptions, type Value } from '../runtime/index.ts';
+import type { Cut } from './sampling.ts';
 
 /** The two graphs of a rollout: a path, or the bytes of a model. And what their inputs are bounded by. */
 export interface RolloutGraphs {
@@ -9,6 +10,8 @@ export interface RolloutGraphs {
   vocabSize: number;
   /** Tokens of the longest sequence: trunk and branch together. */
   maxPositions: number;
+  /** The cuts that the step graph was built for, where they are no inputs of it. */
+  cut?: Cut;
 }
 
 const CPU: Device = { kind: 'cpu' };
@@ -42,14 +45,14 @@ export class RolloutModel implements Disposable {
   readonly headDim: number;
   readonly vocabSize: number;
   readonly maxPositions: number;
-  /** Tokens can be cut by top-k, top-p and min-p. */
-  readonly truncates: boolean;
+  /** Whether tokens can be cut by top-k, top-p and min-p, or how they always are. */
+  readonly truncation: boolean | Cut;
 
   /** Of graphs that take their weights as inputs. */
   readonly #weights: ReadonlyMap<string, Value>;
 
   private constructor(
-    { vocabSize, maxPositions }: RolloutGraphs,
+    { vocabSize, maxPositions, cut }: RolloutGraphs,
     prefill: Session,
     step: Session,
     device: Device,
@@ -65,7 +68,7 @@ export class RolloutModel implements Disposable {
     this.device = device;
     assertGraph('prefill', prefill, ['input_ids', 'position_ids', 'write_index', 'trunk.0.key']);
     assertGraph('step', step, ['input_ids', 'row_slots', 'slot_rows', 'uniforms', 'trunk.0.key', 'branch.0.key']);
-    this.truncates = step.inputs.some(({ name }) => name === 'top_k');
+    this.truncation = cut ?? step.inputs.some(({ name }) => name === 'top_k');
     this.numLayers = layersOf(step);
     const cache = step.inputs.find(({ name }) => name === 'trunk.0.key');
     const [, heads, , width] = cache?.dims ?? [];

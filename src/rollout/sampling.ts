@@ -19,6 +19,18 @@ export interface Sampling {
 export const truncates = ({ topK = 0, topP = 1, minP = 0 }: Omit<Sampling, 'temperature'>): boolean =>
   topK > 0 || topP < 1 || minP > 0;
 
+/** The cuts, all of them said: those that cut nothing are 0, 1 and 0. */
+export type Cut = Required<Omit<Sampling, 'temperature'>>;
+
+export const cutOf = ({ topK = 0, topP = 1, minP = 0 }: Omit<Sampling, 'temperature'>): Cut => ({ topK, topP, minP });
+
+/**
+ * `truncation` of a step graph for this sampling: none, cuts by inputs, or, where shapes must not depend on data (elsewhere than on the
+ * CPU), these cuts alone.
+ */
+export const truncationFor = (sampling: Omit<Sampling, 'temperature'>, onCpu: boolean): boolean | Cut =>
+  !truncates(sampling) || onCpu ? truncates(sampling) : cutOf(sampling);
+
 /** Throws UserError where a setting is out of its bounds. */
 export function assertSampling({ temperature, topK = 0, topP = 1, minP = 0 }: Sampling): void {
   const demand = (holds: boolean, name: string, value: number, expected: string) => {

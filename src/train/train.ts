@@ -6,7 +6,7 @@ import { packMicroBatches } from '../micro-batches.ts';
 import { openModel } from '../model-directory.ts';
 import { hostTensors, learningRateAt, minibatches } from '../optim/index.ts';
 import type { RunHooks } from '../progress.ts';
-import { truncates } from '../rollout/index.ts';
+import { truncationFor } from '../rollout/index.ts';
 import {
   badRowsPath,
   checkIdle,
@@ -83,16 +83,17 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
   // From what is quick to tell to what takes long: paths, headers, data, weights. Then the first file is written.
   await (config.resume ? checkIdle(config.run) : checkNewRun(config.run));
   const sessionOptions = sessionOptionsOf(config, hooks);
+  const onCpu = sessionOptions.device?.kind === 'cpu';
   const lora = loraOf(config);
   const model = await openModel(config.model, {
     lora,
     recompute: config.recompute,
     dtype: config.dtype,
-    truncation: truncates(config),
+    truncation: truncationFor(config, onCpu),
     entropyTopK: config.proxyModel === undefined ? config.entropyTopK : 0,
     ema: keepsEma(config),
     weightDecayOn: config.weightDecayOn,
-    forCpu: sessionOptions.device?.kind === 'cpu',
+    forCpu: onCpu,
   });
   const beside = await besideShapes(config);
   checkMemory(model.config, config, availableMemory(), beside);

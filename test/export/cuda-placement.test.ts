@@ -36,6 +36,21 @@ describe.each(DTYPES)('copies between host and device, %s', (dtype) => {
   });
 });
 
+it.each([
+  ['without cuts', false],
+  ['with cuts that are fixed', { topK: 0, topP: 0.9, minP: 0.05 }],
+  ['with top-k', { topK: 50, topP: 0.9, minP: 0 }],
+])('a decoding step %s can be captured: no control flow, no copy, no count to wait for', (_, truncation) => {
+  for (const dtype of DTYPES) {
+    for (const weightsAsInputs of [false, true]) {
+      const { graph, opset } = build('step', { dtype, truncation, weightsAsInputs });
+      expect(captureObstacles(graph, opset)).toEqual([]);
+    }
+  }
+  const forCpu = build('step', { truncation, forCpu: true });
+  expect(captureObstacles(forCpu.graph, forCpu.opset)).not.toEqual([]);
+});
+
 it('leaves to the CPU what computes shapes, and no more', () => {
   for (const truncation of [false, true]) {
     const { graph, opset } = build('step', { truncation });

@@ -113,14 +113,19 @@ async function step(graph: Graph, trunk: Caches, branch: Caches, tokens: number[
   return { logProbs: outputs.target_log_probs, outputs, branch: updated(branch, outputs) };
 }
 
-describe.each(VARIANTS)('prefill and step, %s', (_name, config) => {
+const BUILDS = VARIANTS.flatMap(([name, config]) => [
+  [`${name}, for a device`, config, false] as const,
+  [`${name}, for the CPU`, config, true] as const,
+]);
+
+describe.each(BUILDS)('prefill and step, %s', (_name, config, forCpu) => {
   const weights = randomWeights(config);
   const { vocabSize: V, numKvHeads, headDim } = config;
   const documents = LENGTHS.map((length, i) => randomTokens(length, config, `document ${i}`));
   const branches = ROWS.map((_, r) => randomTokens(L, config, `branch ${r}`));
   const open = async () => ({
     prefillGraph: await openDecoder(buildPrefill, config, weights),
-    stepGraph: await openDecoder(buildStep, config, weights),
+    stepGraph: await openDecoder((context) => buildStep(context, { forCpu }), config, weights),
     flat: await openFlatReference(config, weights),
   });
   const opened = open();

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 import { GraphBuilder } from '../../src/export/builder.ts';
+import type { TokenCut } from '../../src/export/index.ts';
 import { likeliestTokens, logProbsOf, sampleTokens } from '../../src/export/sampling.ts';
 import { Random } from '../../src/random.ts';
 import type { Sampling } from '../../src/rollout/index.ts';
@@ -26,23 +27,26 @@ export type Sampler = (
 
 /**
  * Draws once for every uniform, all from one row of logits [V]; or, with `rowOf`, each from its own row of several
- * [rows * V]. The rows are one batch of the graph.
+ * [rows * V]. The rows are one batch of the graph. With a cut the graph is built for that one alone.
  */
-export async function openSampler(vocabulary: number, truncation = true, forCpu = true): Promise<Sampler> {
+export async function openSampler(
+  vocabulary: number,
+  truncation: boolean | TokenCut = true,
+  forCpu = true,
+): Promise<Sampler> {
   const b = new GraphBuilder('sampling');
   const rows = b.input('logits', 'float32', ['rows', vocabulary]);
   const logits = b.gather(rows, b.input('row_of', 'int64', ['N']));
   const uniforms = b.input('uniforms', 'float32', ['N']);
+  const cuts = () => ({
+    topK: b.input('top_k', 'int64', []),
+    topP: b.input('top_p', 'float32', []),
+    minP: b.input('min_p', 'float32', []),
+    forCpu,
+  });
   const inputs = {
     temperature: b.input('temperature', 'float32', []),
-    ...(truncation && {
-      truncation: {
-        topK: b.input('top_k', 'int64', []),
-        topP: b.input('top_p', 'float32', []),
-        minP: b.input('min_p', 'float32', []),
-        forCpu,
-      },
-    }),
+    ...(truncation !== false && { truncation: truncation === true ? cuts() : truncation }),
   };
   const likeliest = likeliestTokens(b, logits);
   const { tokens, logProbs } = sampleTokens(b, logits, likeliest, uniforms, inputs);
@@ -56,7 +60,7 @@ export async function openSampler(vocabulary: number, truncation = true, forCpu 
       row_of: int64([us.length], [...rowOf]),
       uniforms: float32([us.length], us.map(Math.fround)),
       temperature: float32([], [temperature]),
-      ...(truncation && { top_k: int64([], [topK]), top_p: float32([], [topP]), min_p: float32([], [minP]) }),
+      ...(truncation === true && { top_k: int64([], [topK]), top_p: float32([], [topP]), min_p: float32([], [minP]) }),
     });
     return { tokens: result.tokens, samplingLogProbs: result.sampling_log_probs, logProbs: result.log_probs };
   };

@@ -28,11 +28,14 @@ describe('as cut by transformers', () => {
     const logits = floats(tensors, `logits.${vocabulary}`);
     cases.forEach(({ temperature, top_k: topK, top_p: topP, min_p: minP }, i) => {
       const sampling = { temperature, topK, topP, minP };
-      test(`${vocabulary} tokens, ${JSON.stringify(sampling)}`, async () => {
+      test.each([
+        ['', () => sampler],
+        [', a graph for these cuts alone', () => openSampler(vocabulary, { topK, topP, minP })],
+      ])(`${vocabulary} tokens, ${JSON.stringify(sampling)}%s`, async (_, open) => {
         const logProbs = floats(tensors, `log_probs.${vocabulary}`).slice(i * vocabulary, (i + 1) * vocabulary);
         const probabilities = Array.from(logProbs, Math.exp);
         const { uniforms, tokens } = middles(probabilities);
-        const draws = await (await sampler)(logits, uniforms, sampling);
+        const draws = await (await open())(logits, uniforms, sampling);
         expect(draws.tokens).toEqual(tokens);
         expectInverseCdf(draws, uniforms, probabilities);
         samplingDistribution(logits, sampling).forEach((p, token) => {
@@ -179,14 +182,18 @@ test('the vocabulary of Qwen3, up to tokens at the edge of float32 sums', async 
 });
 
 it.each([{ topK: 20 }, { topP: 0.9 }, { topP: 0.999 }, { minP: 0.1 }, { topK: 50, topP: 0.5, minP: 0.01 }])(
-  'draws the same built for the CPU and for a device: %o',
+  'draws the same built for the CPU, for a device, and for these cuts alone: %o',
   async (options) => {
     const vocabulary = 1024;
     const logits = randomLogits(vocabulary, 1);
     const uniforms = evenly(500);
-    const [cpu, device] = await Promise.all([true, false].map((forCpu) => openSampler(vocabulary, true, forCpu)));
-    const drawn = await cpu(logits, uniforms, { temperature: 1, ...options });
-    expect(await device(logits, uniforms, { temperature: 1, ...options })).toEqual(drawn);
+    const sampling = { temperature: 1, ...options };
+    const drawn = await (await openSampler(vocabulary))(logits, uniforms, sampling);
+    expect(await (await openSampler(vocabulary, true, false))(logits, uniforms, sampling)).toEqual(drawn);
+    const fixed = await openSampler(vocabulary, { topK: 0, topP: 1, minP: 0, ...options });
+    expect((await fixed(logits, uniforms, sampling)).tokens).toEqual(drawn.tokens);
+    const greedy = await fixed(logits, uniforms, { temperature: 0 });
+    expect(new Set(greedy.tokens)).toEqual(new Set([logits.indexOf(Math.max(...logits))]));
     expect(new Set(Array.from(drawn.tokens)).size).toBeGreaterThan(5);
   },
 );
