@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import type { DType } from './dtypes.ts';
 import {
   type ArtifactName,
   buildArtifact,
   checkFinite,
-  dtypeOf,
   type GraphOptions,
   loadWeights,
   locateIn,
   openCheckpoint,
+  type StoredDType,
+  storedDTypes,
   trainingRolloutGraphs,
   type Weight,
 } from './export/index.ts';
@@ -26,8 +26,8 @@ import type { RolloutGraphs } from './rollout/index.ts';
 export interface OpenModel {
   directory: string;
   config: ModelConfig;
-  /** Of the checkpoint's weights. */
-  dtype: DType;
+  /** Of each of the checkpoint's weights. */
+  dtypes: ReadonlyMap<string, StoredDType>;
   /** What the graphs are built for. */
   options: GraphOptions;
   /** SHA-256 of configuration and weights; reads them once. */
@@ -64,7 +64,7 @@ export async function openModel(directory: string, options: GraphOptions = {}): 
   return {
     directory,
     config,
-    dtype: dtypeOf(checkpoint),
+    dtypes: storedDTypes(checkpoint),
     options,
     async hash() {
       const hash = createHash('sha256').update(JSON.stringify(config));

@@ -5,7 +5,7 @@ import { internal, RunError, UserError } from '../errors.ts';
 import { errnoOf, fileError } from '../file-error.ts';
 import { parameterShapes } from '../model-config.ts';
 import { withAtomicDirectory } from '../output.ts';
-import { indexOfNonFinite, type Weight } from './checkpoint.ts';
+import { type Checkpoint, indexOfNonFinite, type Weight } from './checkpoint.ts';
 import { parseConfigJson } from './config-json.ts';
 import { writeSafetensors } from './safetensors-write.ts';
 
@@ -22,6 +22,18 @@ const COMPANIONS = [
   'chat_template.json',
 ] as const;
 
+/** Types in which weights are stored. */
+export type StoredDType = 'float32' | 'bfloat16' | 'float16';
+
+/** The type of every weight of a checkpoint. */
+export const storedDTypes = ({ tensors }: Pick<Checkpoint, 'tensors'>): Map<string, StoredDType> =>
+  new Map(
+    [...tensors].map(([name, { dtype }]) => {
+      if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16') throw internal(`${name} of ${dtype}`);
+      return [name, dtype];
+    }),
+  );
+
 /** A Hugging Face directory to be. */
 export interface CheckpointToWrite {
   /** Folder to make; see withAtomicDirectory. */
@@ -30,8 +42,11 @@ export interface CheckpointToWrite {
   source: string;
   /** Every parameter of the model of `source` by its Hugging Face name. */
   weights: ReadonlyMap<string, Weight>;
-  /** Stored type. bfloat16 and float16 round to nearest even. */
-  dtype: 'float32' | 'bfloat16' | 'float16';
+  /**
+   * Stored type of all weights, set in config.json, too; or of each by its name, and then config.json stays as it is. bfloat16
+   * and float16 round to nearest even.
+   */
+  dtype: StoredDType | ReadonlyMap<string, StoredDType>;
   overwrite?: boolean;
 }
 
@@ -94,7 +109,7 @@ export async function copyCompanions(source: string, target: string): Promise<vo
 
 /**
  * Writes a Hugging Face directory that transformers, vLLM and openCheckpoint read: weights as one `model.safetensors`,
- * config.json of the source with its dtype set, tokenizer and generation files of the source. All or nothing, and the
+ * config.json of the source, tokenizer and generation files of the source. All or nothing, and the
  * same weights give the same bytes. A tied model is written without `lm_head.weight`.
  *
  * Errors: UserError if `out` exists, the file system fails, the source has no supported config.json, or a weight is
@@ -116,8 +131,12 @@ export async function fillCheckpointDirectory(
   const configJson = (await readSource(configFile))?.toString('utf8');
   if (configJson === undefined) throw new UserError(`checkpoint ${source}: has no config.json to take over`);
   checkWeights(weights, parameterShapes(parseConfigJson(configJson, configFile)));
-  await writeFile(join(folder, 'config.json'), withDtype(configJson, dtype));
+  await writeFile(join(folder, 'config.json'), typeof dtype === 'string' ? withDtype(configJson, dtype) : configJson);
   await copyCompanions(source, folder);
-  const tensors = [...weights].map(([name, { shape, data }]) => ({ name, dtype, shape, data }));
+  const tensors = [...weights].map(([name, { shape, data }]) => {
+    const stored = typeof dtype === 'string' ? dtype : dtype.get(name);
+    if (stored === undefined) throw internal(`weight ${name} without a dtype`);
+    return { name, dtype: stored, shape, data };
+  });
   await writeSafetensors(join(folder, 'model.safetensors'), tensors);
 }

@@ -1,12 +1,11 @@
 import { constants, copyFile, mkdir, realpath, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import type { DType } from '../dtypes.ts';
-import { internal, UserError } from '../errors.ts';
+import { UserError } from '../errors.ts';
 import { parameterCount } from '../model-config.ts';
 import { checkOutputPath, withAtomicDirectory } from '../output.ts';
 import { ARTIFACTS, type ArtifactName, buildArtifact, locateIn } from './artifacts.ts';
 import { type Checkpoint, checkFinite, openCheckpoint } from './checkpoint.ts';
-import { copyCompanions } from './checkpoint-write.ts';
+import { copyCompanions, storedDTypes } from './checkpoint-write.ts';
 
 /** State of a training that has not begun: the masters are the weights, their EMA too, and moments are 0. */
 const START = { step: 0, run: null, sha256: {} };
@@ -17,7 +16,8 @@ export interface ExportReport {
   /** Graphs written, with their sizes. */
   files: { path: string; bytes: number }[];
   parameters: number;
-  dtype: DType;
+  /** Of the weights; of a checkpoint with several, `bfloat16, float32`. */
+  dtype: string;
   seconds: number;
 }
 
@@ -62,7 +62,7 @@ export async function exportCheckpoint({ checkpoint: source, out, overwrite }: E
     out,
     files,
     parameters: parameterCount(checkpoint.config),
-    dtype: dtypeOf(checkpoint),
+    dtype: [...new Set(storedDTypes(checkpoint).values())].sort().join(', '),
     seconds: (performance.now() - start) / 1000,
   };
 }
@@ -92,11 +92,4 @@ export async function writeArtifacts(
     files.push({ path, bytes: bytes.byteLength });
   }
   return files;
-}
-
-/** The dtype of the checkpoint's matrices. */
-export function dtypeOf(checkpoint: Checkpoint): DType {
-  const embedding = checkpoint.tensors.get('model.embed_tokens.weight');
-  if (embedding === undefined) throw internal('a checkpoint without an embedding');
-  return embedding.dtype;
 }

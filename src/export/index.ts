@@ -9,9 +9,14 @@ export {
 } from './artifacts.ts';
 export type { ComputeDType } from './autocast.ts';
 export { type Checkpoint, checkFinite, loadWeights, openCheckpoint, type Weight } from './checkpoint.ts';
-export { type CheckpointToWrite, fillCheckpointDirectory, writeCheckpointDirectory } from './checkpoint-write.ts';
 export {
-  dtypeOf,
+  type CheckpointToWrite,
+  fillCheckpointDirectory,
+  type StoredDType,
+  storedDTypes,
+  writeCheckpointDirectory,
+} from './checkpoint-write.ts';
+export {
   type ExportOptions,
   type ExportReport,
   exportCheckpoint,

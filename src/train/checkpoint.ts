@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
-import type { DType } from '../dtypes.ts';
-import { internal, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import {
   fillCheckpointDirectory,
   openCheckpoint,
   readSafetensorsHeader,
   readTensor,
+  type StoredDType,
   writeAdapter,
   writeArtifacts,
   writeSafetensors,
@@ -33,8 +33,8 @@ export interface TrainingCheckpoint {
   out: string;
   /** Folder of the model that is trained: configuration and tokenizer come from there. */
   source: string;
-  /** In which the weights are written for others to use; the masters stay float32. */
-  dtype: DType;
+  /** In which the weights are written for others to use, all or each by its name; the masters stay float32. */
+  dtype: StoredDType | ReadonlyMap<string, StoredDType>;
   session: TrainingSession;
   /** Of a session that trains adapters. */
   lora?: LoraConfig;
@@ -72,7 +72,6 @@ export async function saveTrainingCheckpoint({
   state,
 }: TrainingCheckpoint): Promise<void> {
   const { step, lossScale, tensors } = session.state();
-  if (dtype !== 'float32' && dtype !== 'bfloat16' && dtype !== 'float16') throw internal(`weights of ${dtype}`);
   await withAtomicDirectory(
     out,
     async (folder) => {

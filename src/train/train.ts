@@ -194,7 +194,7 @@ export async function train(config: TrainConfig, hooks: RunHooks = {}): Promise<
     await saveTrainingCheckpoint({
       out: folder.checkpointPath(safe.step),
       source: model.directory,
-      dtype: config.checkpointDtype === 'source' ? model.dtype : config.checkpointDtype,
+      dtype: config.checkpointDtype === 'source' ? model.dtypes : config.checkpointDtype,
       session,
       ...(lora !== undefined && { lora }),
       state: {

@@ -18,7 +18,13 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
 import { settingsToYaml } from '../../src/config-resolve.ts';
 import { RunError } from '../../src/errors.ts';
-import { readSafetensorsHeader, readTensor } from '../../src/export/index.ts';
+import {
+  readSafetensorsHeader,
+  readTensor,
+  type StoredDType,
+  writeCheckpointDirectory,
+} from '../../src/export/index.ts';
+import { parameterShapes } from '../../src/model-config.ts';
 import { openModel } from '../../src/model-directory.ts';
 import type { RunHooks } from '../../src/progress.ts';
 import { listCheckpoints, readMetrics } from '../../src/run-folder.ts';
@@ -396,7 +402,7 @@ describe('checkpoints', () => {
 
   it.each(['float32', 'bfloat16', 'float16'] as const)('have their weights in %s on request', async (dtype) => {
     const { checkpoint } = await train(configOf({ objective: 'cpt', steps: 1, checkpointDtype: dtype }));
-    expect((await openModel(checkpoint)).dtype).toBe(dtype);
+    expect(new Set((await openModel(checkpoint)).dtypes.values())).toEqual(new Set([dtype]));
     expect(JSON.parse(readFileSync(join(checkpoint, 'config.json'), 'utf8'))).toMatchObject({ dtype });
     const kept = await readSafetensorsHeader(join(checkpoint, 'checkpoint', 'weights.safetensors'));
     for (const tensor of kept.tensors.values()) expect(tensor.dtype).toBe('float32');
@@ -426,11 +432,38 @@ async function portableLogProbs(directory: string, tokens: readonly number[]): P
 }
 
 describe('the trained checkpoint', () => {
+  it.each([{}, { loraRank: 2 }])(
+    'keeps the dtype of each weight and the config.json of its source (%o)',
+    async (lora) => {
+      // Matrices in bfloat16 and float16, all else in float32.
+      const source = folder.in('mixed');
+      const { config, loadWeights } = await openModel(folder.in('model'));
+      const dtypes = new Map<string, StoredDType>(
+        [...parameterShapes(config)].map(([name, { length }]) => {
+          const ofMatrix = name.includes('self_attn') ? 'bfloat16' : name.includes('mlp') ? 'float16' : 'float32';
+          return [name, length > 1 ? ofMatrix : 'float32'];
+        }),
+      );
+      rmSync(source, { recursive: true, force: true });
+      await writeCheckpointDirectory({
+        out: source,
+        source: folder.in('model'),
+        weights: await loadWeights(),
+        dtype: dtypes,
+      });
+      expect((await openModel(source)).dtypes).toEqual(dtypes);
+      const { checkpoint } = await train(configOf({ objective: 'cpt', model: source, steps: 1, ...lora }));
+      expect((await openModel(checkpoint)).dtypes).toEqual(dtypes);
+      expect(readFileSync(join(checkpoint, 'config.json'))).toEqual(readFileSync(join(source, 'config.json')));
+      expect((await portableLogProbs(checkpoint, [72, 101, 108])).every(Number.isFinite)).toBe(true);
+    },
+  );
+
   it.each(['float32', 'bfloat16'] as const)('is a model of the same kind, and its graphs agree (%s)', async (dtype) => {
     const source = dtype === 'float32' ? folder.in('model') : SHARDED;
     const { checkpoint } = await train(configOf({ model: source, steps: 2 }));
     const model = await openModel(checkpoint);
-    expect(model.dtype).toBe(dtype);
+    expect(new Set(model.dtypes.values())).toEqual(new Set([dtype]));
     expect(model.config).toEqual((await openModel(source)).config);
     expect(readFileSync(join(checkpoint, 'tokenizer.json')).equals(readFileSync(join(source, 'tokenizer.json')))).toBe(
       true,
