@@ -193,6 +193,7 @@ export {
   type RolloutGraphs,
   type RolloutOptions,
   type Sampling,
+  type StepProgress,
   type Thought,
   type ThoughtRules,
 } from './rollout/index.ts';
