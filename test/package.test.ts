@@ -79,7 +79,7 @@ test('the command line', async () => {
   expect(JSON.parse((await inProject(main, 'doctor', '--json')).stdout)).toMatchObject({ ok: true });
 });
 
-test('a reward module in TypeScript, where Node.js can load it, and what it says where not', async () => {
+test('a reward module in TypeScript, by Node.js or by the tsx of the project, and what it says where there is neither', async () => {
   // The module that the documents show.
   const library = await readFile(installed('docs/library.md'), 'utf8');
   const [, module] = /^```ts\n(import type \{ RewardFunction \}.*?)^```$/ms.exec(library) ?? [];
@@ -100,13 +100,31 @@ test('a reward module in TypeScript, where Node.js can load it, and what it says
   else {
     await expect(rollout('reward.ts')).rejects.toMatchObject({
       code: 2,
-      stderr: `rlp-ort: reward module reward.ts: Node.js ${process.versions.node} cannot load TypeScript; take 22.18 or newer, or compile it: npx tsc --module esnext --target es2023 reward.ts\n`,
+      stderr: `rlp-ort: reward module reward.ts: Node.js ${process.versions.node} cannot load TypeScript by itself; install tsx in the project (npm install --save-dev tsx), take Node.js 22.18 or newer, or compile it: npx tsc --module esnext --target es2023 reward.ts\n`,
     });
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
     await inProject(tsc, '--strict', '--module', 'esnext', '--target', 'es2023', 'reward.ts');
     expectPaid(await rollout('reward.js'));
   }
-});
+  // With tsx: also what is more than types, imports of other modules, and a folder that says nothing of its modules.
+  await symlink(join(ROOT, 'node_modules/tsx'), join(project, 'node_modules/tsx'), 'junction');
+  const enumerated = String(module).replace('0.01', 'Price.Token');
+  await writeFile(join(project, 'enumerated.ts'), `import { Price } from './price.ts';\n${enumerated}`);
+  await writeFile(join(project, 'price.ts'), 'export enum Price { Token = 0.01 }\n');
+  expectPaid(await rollout('enumerated.ts'));
+  const elsewhere = await mkdtemp(join(tmpdir(), 'rlp-ort-reward-'));
+  try {
+    await writeFile(join(elsewhere, 'common.ts'), String(module).replace('0.01', '<number>0.01'));
+    expectPaid(await rollout(join(elsewhere, 'common.ts')));
+    await writeFile(join(elsewhere, 'broken.ts'), 'export default (: string) => 1;\n');
+    await expect(rollout(join(elsewhere, 'broken.ts'))).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^rlp-ort: reward module \S+broken\.ts: cannot be loaded: .*\n/),
+    });
+  } finally {
+    await rm(elsewhere, { recursive: true, force: true }, 120_000);
+  }
+}, 120_000);
 
 test('the programs in the documents pass the type checker and run', async () => {
   const programs: string[] = [];
