@@ -122,7 +122,7 @@ test('a reward module in TypeScript, by Node.js or by the tsx of the project, an
       stderr: expect.stringMatching(/^rlp-ort: reward module \S+broken\.ts: cannot be loaded: .*\n/),
     });
   } finally {
-    await rm(elsewhere, { recursive: true, force: true }, 120_000);
+    await rm(elsewhere, { recursive: true, force: true });
   }
 }, 120_000);
 
