@@ -839,6 +839,11 @@ export const trainSchema = trainOptionsSchema
       refuse('minibatches', `must be at most --documents-per-step (${documents})`);
     }
     if (options.dtype === 'bfloat16' && !options.device.startsWith('cuda')) refuse('dtype', NO_BFLOAT16);
+    const resampleFrom = options.resampleFrom ?? defaults.resampleFrom;
+    if (resampleFrom > 0 && (options.advantageScale === 'step' || options.compareWithin === 'step')) {
+      const which = options.compareWithin === 'step' ? 'compareWithin' : 'advantageScale';
+      refuse(which, 'compares all documents of a step, of which those without spread are replaced: --resample-from 0');
+    }
     const epochs = options.epochs ?? defaults.epochs;
     const steps = options.steps ?? (epochs === undefined ? (defaults.steps ?? DEFAULT_STEPS) : Infinity);
     if (options.warmupSteps > steps) refuse('warmupSteps', `must be at most --steps (${steps})`);

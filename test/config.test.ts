@@ -167,3 +167,12 @@ test('devices', () => {
   expect(parseDevice('cuda')).toEqual({ kind: 'cuda', id: 0 });
   expect(parseDevice('cuda:3')).toEqual({ kind: 'cuda', id: 3 });
 });
+
+test.each([{ compareWithin: 'step' }, { advantageScale: 'step' }])(
+  'what compares all documents of a step does not go with documents that are replaced: %o',
+  (options) => {
+    const rpt = { ...minimal, objective: 'rpt', ...options };
+    expect(() => trainSchema.parse(rpt)).toThrow('of which those without spread are replaced: --resample-from 0');
+    expect(trainSchema.parse({ ...rpt, resampleFrom: 0 })).toMatchObject(options);
+  },
+);
