@@ -5,6 +5,8 @@ import { internal } from '../errors.ts';
  * - thought: 1/(|c| N), each thought the same however long (RLP, arXiv 2510.01265; GRPO, arXiv 2402.03300)
  * - token: 1/sum|c|, each token the same, so that longer thoughts weigh more (DAPO, arXiv 2503.14476, eq. 8)
  * - limit: 1/(L N) with the token limit L: the sum of a thought's token losses by a constant (Dr. GRPO, arXiv 2503.20783)
+ *
+ * Thoughts of one length are weighted alike by `thought` and `token`; all three agree where each has the limit's length.
  */
 export type LengthNormalization = 'thought' | 'token' | 'limit';
 

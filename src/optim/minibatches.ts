@@ -16,7 +16,7 @@ export interface MinibatchOptions {
  * own, a function of seed, step and epoch; one minibatch keeps the given order. Sizes differ by at most one.
  *
  * The weights of the loss rows divide by the whole step; a minibatch of d of D documents multiplies them by D/d, so that its
- * gradient is an unbiased estimate of the step's.
+ * gradient is an unbiased estimate of the step's. One minibatch and one epoch is the step itself.
  */
 export function minibatches(documents: readonly TreeDocument[], options: MinibatchOptions): TreeDocument[][] {
   const { epochs, seed, step } = options;

@@ -3,7 +3,9 @@
  * - position: those at one position of one document (RLP, arXiv 2510.01265). The no-think score is the same for all of them
  *   and cancels.
  * - document: those at all positions of a document; step: all of the step. Here the baseline does act: a position that is
- *   hard to predict lowers S_pred of all its thoughts, and the no-think score takes that out of the comparison.
+ *   hard to predict lowers S_pred of all its thoughts, and the no-think score takes that out of the comparison. Ours.
+ *
+ * With one position a document `document` is `position`; with one document a step `step` is `document`.
  */
 export type AdvantageGroup = 'position' | 'document' | 'step';
 

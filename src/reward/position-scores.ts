@@ -5,6 +5,9 @@ import { buildTreeBatch, type TreeBatch, type TreeDocument } from '../tree-batch
  * What is measured of each token's prediction.
  * - entropy: of the distribution over the next token, nats; it does not know which token came
  * - surprise: -log p of the token that came, nats
+ *
+ * Entropy is RPT's choice (arXiv 2506.08007), surprise is ours. Both are 0 where the model is certain of one token, of which surprise
+ * is infinite where another came.
  */
 export type PositionScore = 'entropy' | 'surprise';
 

@@ -6,6 +6,9 @@ import type { FinishReason } from '../records.ts';
  * - close: it is paid like the others
  * - drop: it takes no part in the comparison and gets no gradient
  * - penalize: its reward is lowered
+ *
+ * Ours: the paper does not say. Where dropping leaves one thought of a group there is nothing to compare it with, and its advantage is 0;
+ * where it leaves none the group has no loss.
  */
 export type UnclosedThoughts = 'close' | 'drop' | 'penalize';
 
