@@ -15,6 +15,7 @@ import { buildPrefill, buildStep, type StepGraphOptions } from './rollout-graphs
 import type { TensorLocation } from './safetensors.ts';
 import { serializeGraph } from './serialize.ts';
 import { buildEvalModel, buildTrainingModel, type TrainingGraphOptions } from './training-graphs.ts';
+import { dropUnread } from './unread.ts';
 import { externalWeights, inputWeights, type WeightLocation } from './weights.ts';
 
 /** TensorScatter came with opset 24. */
@@ -126,11 +127,15 @@ export function buildArtifactGraph(
       scaledLoss: isLossScaled(dtype),
       truncation,
       forCpu,
+      cache: dtype,
       ...(name === 'evalModel' && { entropyTopK }),
     },
   );
-  if (dtype !== 'float32') autocast(builder.graph, dtype);
-  else if (forCpu && name === 'trainingModel') arrangeProducts(builder.graph);
+  if (dtype !== 'float32') {
+    autocast(builder.graph, dtype);
+    dropUnread(builder.graph);
+  }
+  if (dtype === 'float32' && forCpu && name === 'trainingModel') arrangeProducts(builder.graph);
   return { graph: builder.graph, opset };
 }
 

@@ -11,7 +11,8 @@ export type ComputeDType = 'float32' | 'float16' | 'bfloat16';
  * `dtype`. Everything between them stays float32: sums, norms, softmax, log-probs, sampling, and all inputs and outputs,
  * so that weights are float32 masters and gradients add up in float32.
  *
- * A value is cast once, in the graph that it comes from: a weight is not cast again in every iteration of a loop.
+ * A value is cast once, in the graph that it comes from: a weight is not cast again in every iteration of a loop. Casts that nothing
+ * reads any more are left for dropUnread.
  */
 export function autocast(graph: Graph, dtype: 'float16' | 'bfloat16'): void {
   rewrite(graph, dtype);
@@ -27,6 +28,9 @@ function rewrite(graph: Graph, dtype: DType, outside?: CastOf): void {
   const append = (node: Node) => {
     nodes.push(node);
     for (const output of node.outputs) local.add(output);
+    // What was widened from the type needs no narrowing: caches, and weights of a checkpoint in that type.
+    const [from] = node.inputs;
+    if (node.op === 'Cast' && from?.dtype === dtype) casts.set(node.outputs[0], from);
   };
   const cast: CastOf = (value) => {
     if (!local.has(value) && outside !== undefined) return outside(value);

@@ -8,27 +8,42 @@ import {
   treeAttention,
   treeAttentionByParts,
 } from './attention.ts';
+import type { ComputeDType } from './autocast.ts';
 import { type Attend, type DecoderContext, decoderBody, lmHead } from './decoder.ts';
 import type { TokenCut } from './fixed-truncation.ts';
 import { type Dim, multiplyDims, type Value } from './ir.ts';
 import { likeliestTokens, logProbsOf, sampleTokens } from './sampling.ts';
 import { dropUnread } from './unread.ts';
 
+/** Of both graphs. */
+export interface RolloutGraphOptions {
+  /** Type of the caches, that of the products; default float32. */
+  cache?: ComputeDType;
+}
+
+/** What the step graph can do. */
+export interface StepGraphOptions extends RolloutGraphOptions {
+  /** Cut the tokens that are drawn from by top-k, top-p and min-p: by inputs (true, the default), or always by these. */
+  truncation?: boolean | TokenCut;
+  /** Layouts and operators that are fast on the CPU, in place of those that a CUDA graph can hold; default false. */
+  forCpu?: boolean;
+}
+
 /**
  * `rollout_prefill.onnx`: chunks of document trunks into the trunk caches, in place.
  *
  * Inputs: input_ids, position_ids int64 [D, C]; write_index int64 [D], the cache slot of a chunk's first token;
- * trunk.{i}.key, .value float32 [D, K, P, d]. Outputs: trunk.{i}.key.out, .value.out, to be bound onto the inputs.
+ * trunk.{i}.key, .value [D, K, P, d], of type `cache`. Outputs: trunk.{i}.key.out, .value.out, to be bound onto the inputs.
  * The token at slot s sees slots <= s. Of the last layer only keys and values are computed. Padding writes slots beyond the document, which no branch reads.
  */
-export function buildPrefill(context: DecoderContext): void {
+export function buildPrefill(context: DecoderContext, { cache: dtype = 'float32' }: RolloutGraphOptions = {}): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
   const tree: TreeShape = { groups: 'D', rows: 1, length: 'C', numHeads, numKvHeads, headDim };
   const ids = b.input('input_ids', 'int64', ['D', 'C']);
   const positions = b.input('position_ids', 'int64', ['D', 'C']);
   const writeIndex = b.input('write_index', 'int64', ['D']);
-  const caches = cacheInputs(context, 'trunk', ['D', numKvHeads, 'P', headDim]);
+  const caches = cacheInputs(context, 'trunk', dtype, ['D', numKvHeads, 'P', headDim]);
 
   const slot = b.add(b.unsqueeze(writeIndex, [1, 2, 3, 4]), b.unsqueeze(b.range('C'), [1])); // (D, 1, 1, C, 1)
   const visible = b.lessOrEqual(b.range('P'), slot); // (D, 1, 1, C, P)
@@ -36,24 +51,16 @@ export function buildPrefill(context: DecoderContext): void {
 
   const attend: Attend = (layer, q, k, v) => {
     const write = (kind: 'key' | 'value', update: Value) => {
-      const rows = b.reshape(splitHeads(b, update, tree), ['D', numKvHeads, 'C', headDim]);
+      const rows = b.reshape(splitHeads(b, b.cast(update, dtype), tree), ['D', numKvHeads, 'C', headDim]);
       const cache = b.tensorScatter(caches[layer][kind], rows, writeIndex);
       b.output(`trunk.${layer}.${kind}.out`, cache);
-      return b.unsqueeze(cache, [2]); // (D, K, 1, P, d)
+      return b.cast(b.unsqueeze(cache, [2]), 'float32'); // (D, K, 1, P, d)
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias };
     return mergeHeads(b, treeAttention(b, tree, splitHeads(b, q, tree), own), tree);
   };
   decoderBody(context, flat(context, ids), flat(context, positions), attend);
   dropUnread(b.graph);
-}
-
-/** What the step graph can do. */
-export interface StepGraphOptions {
-  /** Cut the tokens that are drawn from by top-k, top-p and min-p: by inputs (true, the default), or always by these. */
-  truncation?: boolean | TokenCut;
-  /** Layouts and operators that are fast on the CPU, in place of those that a CUDA graph can hold; default false. */
-  forCpu?: boolean;
 }
 
 /**
@@ -65,7 +72,7 @@ export interface StepGraphOptions {
  * By slot: slot_rows int64 [D, S], the row that holds it; trunk_length int64 [D, S], the row sees trunk slots below it;
  * write_index int64 [D, S], the branch cache slot of the row's first token. For a slot without a row these are any row, 0
  * and 0: what is written there nobody sees.
- * Caches: trunk.{i}.key, .value float32 [D, K, P, d]; branch.{i}.key, .value float32 [D*K*S, L, d] (document, kv head, row).
+ * Caches, of type `cache`: trunk.{i}.key, .value [D, K, P, d]; branch.{i}.key, .value [D*K*S, L, d] (document, kv head, row).
  * For N >= 1 chosen tokens: head_rows int64 [N], flat index row*m + k of the token whose hidden state meets the LM head;
  * target_ids int64 [N]; uniforms float32 [N] in [0, 1); and for all of them temperature float32 [], 0 for greedy;
  * with `truncation` by inputs top_k int64 [], 0 for all; top_p float32 [], 1 for all; min_p float32 [], 0 for all (see
@@ -73,7 +80,10 @@ export interface StepGraphOptions {
  * Outputs: sampled_ids int64 [N]; sampled_log_probs, target_log_probs float32 [N] at temperature 1;
  * sampling_log_probs float32 [N], as sampled (0 when greedy); branch.{i}.key.out, .value.out, to be bound onto the inputs.
  */
-export function buildStep(context: DecoderContext, { truncation = true, forCpu = false }: StepGraphOptions = {}): void {
+export function buildStep(
+  context: DecoderContext,
+  { truncation = true, forCpu = false, cache: dtype = 'float32' }: StepGraphOptions = {},
+): void {
   const { builder: b, config } = context;
   const { numHeads, numKvHeads, headDim } = config;
   const rep = numHeads / numKvHeads;
@@ -84,9 +94,9 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
   const slotRows = b.input('slot_rows', 'int64', ['D', 'S']);
   const trunkLength = b.input('trunk_length', 'int64', ['D', 'S']);
   const writeIndex = b.input('write_index', 'int64', ['D', 'S']);
-  const trunk = cacheInputs(context, 'trunk', ['D', numKvHeads, 'P', headDim]);
+  const trunk = cacheInputs(context, 'trunk', dtype, ['D', numKvHeads, 'P', headDim]);
   // Document, kv head and row are one axis because TensorScatter takes one write index per first axis.
-  const branch = cacheInputs(context, 'branch', ['B', 'L', headDim]);
+  const branch = cacheInputs(context, 'branch', dtype, ['B', 'L', headDim]);
 
   // On the CPU each query meets its own keys as a vector (see treeAttention); elsewhere all of a row's as a matrix.
   const vectors = (front: readonly Dim[]): Dim[] => (forCpu ? [...front, 1] : [...front]);
@@ -121,13 +131,14 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
 
   const attend: Attend = (layer, q, k, v) => {
     const write = (kind: 'key' | 'value', update: Value) => {
-      const rows = b.gather(headRows(update, headDim), cacheHeads); // (B, m, d)
+      const rows = b.gather(headRows(b.cast(update, dtype), headDim), cacheHeads); // (B, m, d)
       const cache = b.tensorScatter(branch[layer][kind], rows, cacheRows);
       b.output(`branch.${layer}.${kind}.out`, cache);
-      return b.reshape(cache, [...vectors(['D', numKvHeads, 'S']), 'L', headDim]);
+      return b.cast(b.reshape(cache, [...vectors(['D', numKvHeads, 'S']), 'L', headDim]), 'float32');
     };
     const own: Keys = { key: write('key', k), value: write('value', v), bias: ownBias };
-    const prefix: Keys = { ...trunk[layer], bias: trunkBias };
+    const { key, value } = trunk[layer];
+    const prefix: Keys = { key: b.cast(key, 'float32'), value: b.cast(value, 'float32'), bias: trunkBias };
     const slots = b.gather(headRows(q, rep * headDim), slotHeads); // (D, K, S, m, rep*d)
     const queries = b.reshape(slots, [...vectors(['D', numKvHeads, 'S', multiplyDims(['m', rep])]), headDim]);
     const attention = forCpu ? treeAttention : treeAttentionByParts;
@@ -161,10 +172,10 @@ export function buildStep(context: DecoderContext, { truncation = true, forCpu =
   dropUnread(b.graph);
 }
 
-function cacheInputs({ builder: b, config }: DecoderContext, name: string, shape: readonly (number | string)[]) {
+function cacheInputs({ builder: b, config }: DecoderContext, name: string, dtype: ComputeDType, shape: readonly Dim[]) {
   return Array.from({ length: config.numLayers }, (_, layer) => ({
-    key: b.input(`${name}.${layer}.key`, 'float32', shape),
-    value: b.input(`${name}.${layer}.value`, 'float32', shape),
+    key: b.input(`${name}.${layer}.key`, dtype, shape),
+    value: b.input(`${name}.${layer}.value`, dtype, shape),
   }));
 }
 

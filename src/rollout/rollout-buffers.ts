@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { DType } from '../dtypes.ts';
+import { bytesPerElement, type DType } from '../dtypes.ts';
 import { internal } from '../errors.ts';
 import { type Binding, Value } from '../runtime/index.ts';
 import type { CacheShape } from './cache-shape.ts';
@@ -61,13 +61,13 @@ export class RolloutBuffers implements Disposable {
     this.#shape = shape;
     this.#model = model;
     const { documents: D, rowsPerDocument: S, trunkCapacity: P, branchCapacity: L } = shape;
-    const { numKvHeads: K, headDim: d, numLayers, device } = model;
+    const { numKvHeads: K, headDim: d, numLayers, device, cacheDtype } = model;
     this.#step = model.bind('step');
     for (let layer = 0; layer < numLayers; layer++) {
       for (const kind of ['key', 'value']) {
         // What nobody has written yet is masked, and must be finite all the same.
-        this.#trunk.set(`trunk.${layer}.${kind}`, Value.zeros([D, K, P, d], device));
-        this.#branch.set(`branch.${layer}.${kind}`, Value.zeros([D * K * S, L, d], device));
+        this.#trunk.set(`trunk.${layer}.${kind}`, Value.zeros([D, K, P, d], device, cacheDtype));
+        this.#branch.set(`branch.${layer}.${kind}`, Value.zeros([D * K * S, L, d], device, cacheDtype));
       }
     }
     for (const [name, cache] of this.#trunk) this.#step.input(name, cache);
@@ -97,7 +97,8 @@ export class RolloutBuffers implements Disposable {
 
   /** Bytes of the trunk and branch caches as they are now. */
   get cacheBytes(): { trunk: number; branch: number } {
-    const bytes = (caches: Map<string, Value>) => [...caches.values()].reduce((sum, { size }) => sum + size * 4, 0);
+    const width = bytesPerElement(this.#model.cacheDtype);
+    const bytes = (caches: Map<string, Value>) => [...caches.values()].reduce((sum, { size }) => sum + size * width, 0);
     return { trunk: bytes(this.#trunk), branch: bytes(this.#branch) };
   }
 
@@ -284,10 +285,11 @@ function missing(name: string): never {
  * `entries[i]`, and zeros where there are none.
  */
 function rearranged(cache: Value, dims: readonly number[], entries: readonly (number | undefined)[]): Value {
-  const moved = Value.empty('float32', dims);
-  const sizeOf = (value: Value) => value.dims.slice(-2).reduce((a, b) => a * b);
+  const moved = Value.empty(cache.dtype, dims);
+  const sizeOf = (value: Value) => value.dims.slice(-2).reduce((a, b) => a * b, bytesPerElement(value.dtype));
+  const bytesOf = ({ data }: Value) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const [from, to] = [sizeOf(cache), sizeOf(moved)];
-  const [source, target] = [float32(cache), float32(moved)];
+  const [source, target] = [bytesOf(cache), bytesOf(moved)];
   entries.forEach((entry, i) => {
     if (entry !== undefined) target.set(source.subarray(entry * from, entry * from + Math.min(from, to)), i * to);
   });

@@ -1,3 +1,4 @@
+import type { DType } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import { type Binding, type Device, Session, type SessionOptions, type Value } from '../runtime/index.ts';
 import type { Cut } from './sampling.ts';
@@ -43,6 +44,8 @@ export class RolloutModel implements Disposable {
   readonly numLayers: number;
   readonly numKvHeads: number;
   readonly headDim: number;
+  /** Of the caches. */
+  readonly cacheDtype: DType;
   readonly vocabSize: number;
   readonly maxPositions: number;
   /** Whether tokens can be cut by top-k, top-p and min-p, or how they always are. */
@@ -75,6 +78,7 @@ export class RolloutModel implements Disposable {
     if (typeof heads !== 'number' || typeof width !== 'number') {
       throw internal(`trunk.0.key of the step graph is [${cache?.dims.join(', ')}]`);
     }
+    this.cacheDtype = cache?.dtype ?? 'float32';
     this.numKvHeads = heads;
     this.headDim = width;
   }

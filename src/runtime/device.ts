@@ -3,7 +3,7 @@ import type { Pointer } from './api.ts';
 import type { Device } from './environment.ts';
 import { created, deviceName, environment, LOG_LEVELS, memoryInfo } from './environment.ts';
 import { appendProvider, cannotUse } from './providers.ts';
-import { identityModel, zerosModel } from './small-models.ts';
+import { castModel, identityModel, zerosModel } from './small-models.ts';
 
 /**
  * Device memory without a model at hand. ONNX Runtime gives out an allocator of a device, and moves tensors to and from it,
@@ -63,9 +63,22 @@ export function copyTensor(device: Device, dtype: DType, source: Pointer, target
   runOneNode(copySession(device, dtype), source, target);
 }
 
-/** Sets a float32 OrtValue on `device` to zeros, from `shape`, an int64 one of its dims on the host. */
-export function setToZeros(device: Device, shape: Pointer, target: Pointer): void {
-  runOneNode(smallSession(device, 'zeros', zerosModel), shape, target);
+/** Sets an OrtValue on `device` to zeros, from `shape`, an int64 one of its dims on the host. */
+export function setToZeros(device: Device, dtype: DType, shape: Pointer, target: Pointer): void {
+  runOneNode(
+    smallSession(device, `zeros ${dtype}`, () => zerosModel(dtype)),
+    shape,
+    target,
+  );
+}
+
+/** Fills an OrtValue on `device` from one of the same dims and another dtype that lies there, too. */
+export function castTensor(device: Device, from: DType, to: DType, source: Pointer, target: Pointer): void {
+  runOneNode(
+    smallSession(device, `${from} to ${to}`, () => castModel(from, to)),
+    source,
+    target,
+  );
 }
 
 function runOneNode(session: Pointer, x: Pointer, y: Pointer): void {

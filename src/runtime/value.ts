@@ -3,7 +3,7 @@ import type { DType, TypedArray } from '../dtypes.ts';
 import { bytesPerElement, dtypeOfOnnx, onnxElementType, typedArrayFor } from '../dtypes.ts';
 import { internal, UserError } from '../errors.ts';
 import type { Pointer } from './api.ts';
-import { copyTensor, deviceAllocator, setToZeros } from './device.ts';
+import { castTensor, copyTensor, deviceAllocator, setToZeros } from './device.ts';
 import type { Device } from './environment.ts';
 import { CPU, created, deviceName, environment, explain, memoryInfo, sameDevice } from './environment.ts';
 import { Handle } from './handle.ts';
@@ -45,9 +45,9 @@ export class Value implements Disposable {
     return value;
   }
 
-  /** A float32 tensor of zeros on any device. */
-  static zeros(dims: readonly number[], device: Device = CPU): Value {
-    const value = Value.#allocate('float32', dims, device);
+  /** A tensor of zeros on any device. */
+  static zeros(dims: readonly number[], device: Device = CPU, dtype: DType = 'float32'): Value {
+    const value = Value.#allocate(dtype, dims, device);
     value.setToZeros();
     return value;
   }
@@ -149,16 +149,24 @@ export class Value implements Disposable {
     this.copyFrom(host);
   }
 
-  /** Of a float32 tensor; on a device nothing crosses but the shape. */
+  /** On a device nothing crosses but the shape. */
   setToZeros(): void {
-    if (this.dtype !== 'float32') throw internal(`zeros of ${this.dtype}`);
     if (this.size === 0) return;
     if (this.device.kind !== 'cuda') {
       bytesOf(this.#memory).fill(0);
       return;
     }
     using shape = Value.from('int64', [this.dims.length], this.dims);
-    setToZeros(this.device, shape.handle.pointer, this.handle.pointer);
+    setToZeros(this.device, this.dtype, shape.handle.pointer, this.handle.pointer);
+  }
+
+  /** Takes the contents of a tensor of the same dims on the same device, rounded to this dtype. */
+  castFrom(other: Value): void {
+    if (!sameDims(other.dims, this.dims) || !sameDevice(other.device, this.device)) {
+      throw internal(`a cast from ${describe(other.dtype, other.dims)} to ${describe(this.dtype, this.dims)}`);
+    }
+    this.handle.assertIdle('write to');
+    castTensor(this.device, other.dtype, this.dtype, other.handle.pointer, this.handle.pointer);
   }
 
   /** This tensor, or a copy on `device` in its place; then this one is disposed of. */

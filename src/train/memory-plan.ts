@@ -93,12 +93,12 @@ export function planMemory(
   const documents = settings.documentsPerBatch;
   const thoughts = documents * (settings.slots ?? settings.groupSize * settings.positions);
   const cached = thoughts * branchTokens(settings) + documents * Math.min(model.maxPositions, PREFIX_TOKENS);
-  const cache = cached * numLayers * 2 * numKvHeads * headDim;
+  const cache = (settings.dtype === 'float32' ? FLOAT : HALF) * cached * numLayers * 2 * numKvHeads * headDim;
   return withTotal(onCpu ? PROCESS : 0, {
     weights: FLOAT * ((onCpu ? 2 : 1) + halves) * count,
     optimizer: FLOAT * (keepsEma(settings) ? 4 : 3) * trained,
     // On a device the rollout graphs read the weights where they are.
-    rollouts: isText(settings) ? 0 : FLOAT * (((onCpu ? 2 : 0) + halves) * count + cache),
+    rollouts: isText(settings) ? 0 : FLOAT * ((onCpu ? 2 : 0) + halves) * count + cache,
     activations: FLOAT * tokens * (kept + working),
     head: FLOAT * (logits(tokens) + (lora === undefined ? 3 : 0) * vocabSize * hiddenSize),
     scoring: scores(settings) ? forwardBytes(model, settings) + besideBytes(beside, settings) : 0,

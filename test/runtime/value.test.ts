@@ -5,7 +5,7 @@ import type { DType } from '../../src/dtypes.ts';
 import { bytesPerElement, typedArrayFor } from '../../src/dtypes.ts';
 import { UserError } from '../../src/errors.ts';
 import { copyTensor, deviceAllocator } from '../../src/runtime/device.ts';
-import { Value } from '../../src/runtime/index.ts';
+import { transfers, Value } from '../../src/runtime/index.ts';
 
 const DTYPES: DType[] = [
   'float32',
@@ -74,6 +74,29 @@ test('empty tensors are zeros, even in memory used before', () => {
     using value = Value.empty('float32', [1000]);
     expect(value.data.every((x) => x === 0)).toBe(true);
     if (value.data instanceof Float32Array) value.data.fill(Number.NaN);
+  }
+});
+
+test.each(['float32', 'float16', 'bfloat16', 'int64'] as const)('zeros of %s on any device', (dtype) => {
+  for (const device of [{ kind: 'cpu' }, { kind: 'mock' }] as const) {
+    using value = Value.zeros([2, 3], device, dtype);
+    expect([value.dtype, value.device, [...value.read()].map(Number)]).toEqual([dtype, device, [0, 0, 0, 0, 0, 0]]);
+  }
+});
+
+test('a cast rounds to the nearest, on the device where both lie', () => {
+  // 2048 + 1 has 12 bits: a tie that goes to the even one in float16; bfloat16 has 8 bits.
+  const numbers = [1.5, -2, 2049, 1 / 3];
+  const expected = { float16: [0x3e00, 0xc000, 0x6800, 0x3555], bfloat16: [0x3fc0, 0xc000, 0x4500, 0x3eab] };
+  for (const [dtype, bits] of Object.entries(expected) as ['float16' | 'bfloat16', number[]][]) {
+    using from = Value.from('float32', [4], numbers).movedTo({ kind: 'mock' });
+    using to = Value.empty(dtype, [4], { kind: 'mock' });
+    const { toDevice } = transfers();
+    to.castFrom(from);
+    expect(transfers().toDevice).toBe(toDevice);
+    expect([...to.read()]).toEqual(bits);
+    using elsewhere = Value.empty(dtype, [4]);
+    expect(() => elsewhere.castFrom(from)).toThrow(`internal: a cast from float32[4] to ${dtype}[4]`);
   }
 });
 
