@@ -7,7 +7,7 @@ export type Costs = (study: string, job: Job) => number;
 
 /** What is taken where nothing was measured: seconds a step by objective, an evaluation, and the start of a job. */
 const STEP_SECONDS: Readonly<Record<string, number>> = { cpt: 0.07, sft: 0.1, rlp: 0.36, rpt: 0.36, grpo: 0.4 };
-const EVALUATION_SECONDS = 4;
+const EVALUATION_SECONDS = 3;
 const START_SECONDS = 1.5;
 
 type Measured = Pick<JobResult, 'name' | 'seconds' | 'curve'> & Partial<JobResult>;

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { appendFile, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { trainSchema } from '../../src/config.ts';
+import { type TrainConfig, trainSchema } from '../../src/config.ts';
+import { RunError } from '../../src/errors.ts';
 import { isRunFolder, listCheckpoints, type MetricsRow, readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
 import { type Evaluation, evaluate } from './evaluate.ts';
@@ -45,6 +46,8 @@ export interface JobResult {
   name: string;
   /** Ascending. */
   curve: CurvePoint[];
+  /** Where training ended before its last step, as a loss was not finite: the message. */
+  diverged?: string;
   /** Checkpoint folder of the last step, if it is kept. */
   checkpoint?: string;
   /** What thinking is worth by kind of character, where that was asked for. */
@@ -81,8 +84,7 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
   const checkpointEvery = job.evaluateAt[0];
   const { model, settings, evaluateAt } = job;
   const config = trainSchema.parse({ ...settings, model, run, resume, checkpointEvery, threads: 1 });
-  const onNotice = (message: string) => void appendFile(join(folder, 'log.txt'), `${message}\n`);
-  const { checkpoint } = await train(config, { onNotice });
+  const { checkpoint, diverged } = await trainUntilDivergence(folder, config);
 
   const evaluationStart = performance.now();
   const { thoughts, maxThoughtTokens } = job;
@@ -97,13 +99,14 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
     if (path !== checkpoint) await rm(path, { recursive: true });
   }
   const everywhere = job.everyPosition;
-  const kinds = everywhere && {
-    kinds: await gainByKind(
-      checkpoint,
-      { data: everywhere, out: join(folder, 'every-position.arrow'), thoughts, maxThoughtTokens, threads: 1 },
-      FAMILIES,
-    ),
-  };
+  const kinds = everywhere !== undefined &&
+    checkpoint !== undefined && {
+      kinds: await gainByKind(
+        checkpoint,
+        { data: everywhere, out: join(folder, 'every-position.arrow'), thoughts, maxThoughtTokens, threads: 1 },
+        FAMILIES,
+      ),
+    };
   const end = performance.now();
 
   const curve: CurvePoint[] = [];
@@ -116,16 +119,35 @@ export async function runJob(folder: string, job: Job): Promise<JobResult> {
   const thoughtsOfStep = (config.documentsPerStep ?? 0) * config.positions * config.groupSize;
   const lengths = steps.map((row) => Number(row['completions/mean_length'] ?? 0));
   const result: JobResult = {
-    ...{ name: job.name, curve, ...kinds, ...(job.keepCheckpoint && { checkpoint }) },
+    ...{ name: job.name, curve, ...kinds },
+    ...(job.keepCheckpoint && checkpoint !== undefined && { checkpoint }),
+    ...(diverged !== undefined && { diverged }),
     trainedTokens: Math.round(steps.reduce((sum, row) => sum + trainedTokens(row), 0)),
     sampledTokens: lengths.reduce((sum, length) => sum + length * thoughtsOfStep, 0),
-    seconds: stepTimes[stepTimes.length >> 1] * steps.length,
+    seconds: (stepTimes[stepTimes.length >> 1] ?? 0) * steps.length,
     evaluationSeconds: (end - evaluationStart) / 1000,
     wallSeconds: (end - start) / 1000,
   };
   await writeJson(resultPath(folder), result);
-  if (!job.keepCheckpoint) await rm(checkpoint, { recursive: true });
+  if (!job.keepCheckpoint && checkpoint !== undefined) await rm(checkpoint, { recursive: true });
   return result;
+}
+
+/** Training that diverges is a result, too. */
+async function trainUntilDivergence(
+  folder: string,
+  config: TrainConfig,
+): Promise<{ checkpoint?: string; diverged?: string }> {
+  const onNotice = (message: string) => void appendFile(join(folder, 'log.txt'), `${message}\n`);
+  try {
+    const { checkpoint } = await train(config, { onNotice });
+    return { checkpoint };
+  } catch (thrown) {
+    if (thrown instanceof RunError && thrown.message.includes('training has diverged')) {
+      return { diverged: thrown.message };
+    }
+    throw thrown;
+  }
 }
 
 /** Tokens that went through the training graph in a step. */

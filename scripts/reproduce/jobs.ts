@@ -10,15 +10,15 @@ import {
 } from './arms.ts';
 import type { Data } from './data.ts';
 import { DECLARED } from './declared.ts';
-import type { Evaluation } from './evaluate.ts';
 import type { Job, JobResult } from './job.ts';
 import { type Scale, seedsOf, stabilitySeedsOf } from './plan.ts';
+import { mean } from './statistics.ts';
 import { ABLATIONS, POST_TRAINING_RATE, POST_TRAINING_STAGES, STABILITY, type Variant } from './variants.ts';
 
 /** Thoughts a question in an evaluation. */
-export const THOUGHTS = 4;
+export const THOUGHTS = 2;
 /** Where learning rates are chosen, in comparison steps, for arms that are not swept at the comparison. */
-const SWEEP_POINT = 5;
+export const SWEEP_POINT = 4;
 
 export interface JobsInput {
   scale: Scale;
@@ -76,7 +76,7 @@ export class StudyJobs {
     const { tried, below, above } = this.#input.scale.learningRates;
     return [below, ...tried, above].flatMap((rate) => {
       const result = this.#input.results.get(`sweep/${arm}/${rate}`);
-      return rate === undefined || result === undefined ? [] : [{ rate, worth: worth(lastEvaluation(result)) }];
+      return rate === undefined || result === undefined ? [] : [{ rate, worth: worthOf(result) }];
     });
   }
 
@@ -205,13 +205,10 @@ export const documentsFor = (steps: number, families: number): number =>
 const bestRate = (scores: readonly SweepScore[]): number =>
   scores.reduce((best, score) => (score.worth > best.worth ? score : best)).rate;
 
-function lastEvaluation({ name, curve }: JobResult): Evaluation {
+/** Training that diverged is worth nothing. */
+function worthOf({ curve, diverged }: JobResult): number {
   const point = curve.at(-1);
-  if (point === undefined) throw new Error(`${name}: a run without an evaluation`);
-  return point.evaluation;
-}
-
-function worth({ families }: Evaluation): number {
-  const scores = Object.values(families).map(({ thinking, direct }) => Math.max(thinking, direct));
-  return scores.reduce((a, b) => a + b, 0) / scores.length;
+  if (point === undefined || diverged !== undefined) return 0;
+  const scores = Object.values(point.evaluation.families).map(({ thinking, direct }) => Math.max(thinking, direct));
+  return mean(scores);
 }

@@ -12,7 +12,7 @@ import { armJobName, documentsFor, StudyJobs, type SweepScore, THOUGHTS } from '
 import type { Scale, Study } from './plan.ts';
 import { type Task, WorkerPool } from './pool.ts';
 import { gainByKind, type KindGain } from './positions.ts';
-import { mean } from './statistics.ts';
+import { groupBy, mean } from './statistics.ts';
 import { compareThoughts, type ThoughtSample } from './thoughts.ts';
 import { POST_TRAINING_STAGES } from './variants.ts';
 
@@ -78,6 +78,10 @@ export async function runStudies(
   log(
     `${everything.length} runs in ${processes} processes: about ${clock.left.toFixed(0)} minutes if none is done yet`,
   );
+  for (const [part, tasks] of groupBy(everything, ({ id }) => id.split('/').slice(0, 2).join('/'))) {
+    const minutes = tasks.reduce((sum, { cost }) => sum + cost, 0) / 60 / processes;
+    log(`${minutes.toFixed(1).padStart(7)}  ${part}, ${tasks.length} runs`);
+  }
 
   using pool = new WorkerPool(processes);
   const run = async (title: string, jobsOf: (jobs: StudyJobs) => Job[]): Promise<number> => {

@@ -9,6 +9,7 @@ import type { JobResult } from '../../scripts/reproduce/job.ts';
 import { armJobName, postTrainingName } from '../../scripts/reproduce/jobs.ts';
 import { STUDIES, seedsOf, stabilitySeedsOf } from '../../scripts/reproduce/plan.ts';
 import { lineChart } from '../../scripts/reproduce/report/charts.ts';
+import { stabilitySection } from '../../scripts/reproduce/report/choices.ts';
 import { writeReport } from '../../scripts/reproduce/report/index.ts';
 import { type Circumstances, introduction } from '../../scripts/reproduce/report/introduction.ts';
 import { limitsSection } from '../../scripts/reproduce/report/limits.ts';
@@ -192,21 +193,30 @@ describe('the report', () => {
 
   it('tells what holds from what collapses, drifts or learns nothing', async () => {
     const { markdown } = report;
+    expect(markdown).toContain('| learning rate 0.0003 | 90.0, 90.0 | 86.0, 86.0 | +0.000, +0.000 | holds: 2 |');
+    expect(markdown).toMatch(/\| learning rate 0.0005 \| .* \| collapses: 2 \|/);
+    expect(markdown).toMatch(/\| learning rate 0.001 \| .* \| \+0.200 \| drifts: 1 \|/);
     expect(markdown).toContain(
-      '| learning rate 0.0003 | 90.0, 90.0, 90.0 | 86.0, 86.0, 86.0 | +0.000, +0.000, +0.000 | holds: 3 |',
+      'Not held to the end: learning rate 0.0005 collapses in 2 of 2 seeds; learning rate 0.001 drifts',
     );
-    expect(markdown).toMatch(/\| learning rate 0.0005 \| .* \| collapses: 3 \|/);
-    expect(markdown).toMatch(/\| learning rate 0.001 \| .* \| \+0.200, \+0.200, \+0.200 \| drifts: 3 \|/);
-    expect(markdown).toContain(
-      'Not held to the end: learning rate 0.0005 collapses in 3 of 3 seeds; learning rate 0.001 drifts',
-    );
+  });
+
+  it('tells of training that diverged', () => {
+    const found = findings(settled, 0.8);
+    const name = `stability/rate-0.0003/${found.scale.seeds[0]}`;
+    const run = found.results.get(name) as JobResult;
+    const results = new Map(found.results).set(name, { ...run, curve: [], diverged: 'step 3' });
+    const [section] = stabilitySection({ ...found, results });
+    expect(section.table?.find(([label]) => label === 'learning rate 0.0003')).toEqual([
+      ...['learning rate 0.0003', 'none, 90.0', 'none, 86.0', 'none, +0.000', 'diverges: 1, holds: 1'],
+    ]);
   });
 
   it('counts the seeds whose weights a choice leaves as they are', async () => {
     const { markdown } = report;
-    expect(markdown).toMatch(/\| tau = 0.9 \| .* \| 5 of 5 \|/);
-    expect(markdown).toMatch(/\| G = 2 \| .* \| 0 of 5 \|/);
-    expect(markdown).toContain('the weights are the same, to the byte, in 2 of 2 seeds');
+    expect(markdown).toMatch(/\| tau = 0.9 \| .* \| 3 of 3 \|/);
+    expect(markdown).toMatch(/\| G = 2 \| .* \| 0 of 3 \|/);
+    expect(markdown).toContain('the weights are the same, to the byte, in 1 of 1 seeds');
   });
 
   it('marks learning rates that are at an edge', async () => {

@@ -8,16 +8,19 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { armNamed } from '../../scripts/reproduce/arms.ts';
 import { Clock, readCosts } from '../../scripts/reproduce/clock.ts';
 import { evaluate } from '../../scripts/reproduce/evaluate.ts';
 import { rawDocuments, SETTLED } from '../../scripts/reproduce/families.ts';
-import type { Job, JobResult } from '../../scripts/reproduce/job.ts';
+import { type Job, type JobResult, readResult, runJob } from '../../scripts/reproduce/job.ts';
 import { WorkerPool } from '../../scripts/reproduce/pool.ts';
 import { gainByKind } from '../../scripts/reproduce/positions.ts';
 import { readRollouts } from '../../src/arrow.ts';
 import { loadTokenizer } from '../../src/data/index.ts';
 import { exportCheckpoint } from '../../src/export/index.ts';
 import { openModel } from '../../src/model-directory.ts';
+
+const BASE = fileURLToPath(new URL('../../scripts/reproduce/bases/settled', import.meta.url));
 
 let folder: string;
 beforeAll(async () => {
@@ -75,6 +78,24 @@ describe('a study', () => {
   });
 });
 
+it('a job whose training diverges has that as its result', async () => {
+  const made = join(folder, 'diverging');
+  const data = join(folder, 'train.jsonl');
+  await mkdir(made);
+  const documents = rawDocuments(1, SETTLED[0], 'train');
+  const lines = Array.from({ length: 64 }, () => `${JSON.stringify(documents.next().value)}\n`);
+  await writeFile(data, lines.join(''));
+  const result = await runJob(made, {
+    ...{ name: 'stability/wild/1', model: BASE, evaluateAt: [9], heldOut: data, thoughts: 1, maxThoughtTokens: 4 },
+    settings: { data: [data], ...armNamed('cpt').settings, learningRate: 1e30, steps: 9, seed: 1 },
+    ...{ keepCheckpoint: true, made: { code: '', data: '', start: '' } },
+  });
+  expect(result).toMatchObject({ name: 'stability/wild/1', curve: [] });
+  expect(result.diverged).toMatch(/^step \d: .* training has diverged/);
+  expect(result.checkpoint).toBeUndefined();
+  expect(await readResult(made)).toEqual(result);
+});
+
 describe('a pool', () => {
   const job: Job = {
     ...{ name: 'arms/a/1', model: 'nowhere', settings: { steps: 1, data: ['none'] }, evaluateAt: [1] },
@@ -113,7 +134,6 @@ describe('a pool', () => {
 });
 
 describe('an evaluation', () => {
-  const base = fileURLToPath(new URL('../../scripts/reproduce/bases/settled', import.meta.url));
   let exported: string;
   let session: ort.InferenceSession;
   let data: string;
@@ -123,7 +143,7 @@ describe('an evaluation', () => {
   });
   beforeAll(async () => {
     exported = join(folder, 'exported');
-    await exportCheckpoint({ checkpoint: base, out: exported });
+    await exportCheckpoint({ checkpoint: BASE, out: exported });
     session = await ort.InferenceSession.create(join(exported, 'model.onnx'), { logSeverityLevel: 3 });
     data = join(folder, 'documents.jsonl');
     await writeFile(data, documents.map((document) => `${JSON.stringify(document)}\n`).join(''));
@@ -155,9 +175,9 @@ describe('an evaluation', () => {
   });
 
   it('agrees with model.onnx in plain onnxruntime', async () => {
-    const tokenizer = await loadTokenizer(base);
+    const tokenizer = await loadTokenizer(BASE);
     const { open, close } = tokenizer.thinkTokens();
-    const found = await evaluate(base, options('thoughts.arrow'));
+    const found = await evaluate(BASE, options('thoughts.arrow'));
     const rows = [];
     for await (const batch of await readRollouts(join(folder, 'thoughts.arrow'))) rows.push(...batch);
     const text: number[] = [];
@@ -209,13 +229,13 @@ describe('an evaluation', () => {
     const [{ text }] = diary;
     const file = join(folder, 'diary.jsonl');
     await writeFile(file, `${JSON.stringify(diary[0])}\n`);
-    const kinds = await gainByKind(base, { ...options('everywhere.arrow'), data: file }, SETTLED);
+    const kinds = await gainByKind(BASE, { ...options('everywhere.arrow'), data: file }, SETTLED);
     expect(kinds.reduce((sum, { count }) => sum + count, 0)).toBe(text.length - 1);
     // One character has no thought before it: the first, of the sentence before.
     const labels = SETTLED.find(({ name }) => name === 'diary')?.kinds?.(text) ?? [];
     for (const { kind, count } of kinds)
       expect(count, kind).toBe(labels.slice(1).filter((label) => label === kind).length);
-    const { open } = (await loadTokenizer(base)).thinkTokens();
+    const { open } = (await loadTokenizer(BASE)).thinkTokens();
     const after = await logProbs(bytes(text));
     const at = labels.indexOf('the answer');
     const surprise = Math.log(1 - Math.exp(after[at - 1][open[0]])) - after[at - 1][bytes(text)[at]];

@@ -1,13 +1,22 @@
 import { RLP } from '../arms.ts';
-import type { Evaluation } from '../evaluate.ts';
 import type { CurvePoint, JobResult } from '../job.ts';
-import { groupBy } from '../statistics.ts';
+import { groupBy, mean } from '../statistics.ts';
 import type { Findings } from '../study.ts';
 import { ABLATIONS, STABILITY } from '../variants.ts';
 import { exactCells, familyNames } from './comparison.ts';
 import { listed, share, sides } from './format.ts';
 import type { Section } from './page.ts';
-import { type BySeed, compare, evaluationsOf, meanOver, overall, pointsOf, runsOf, VERDICTS } from './scores.ts';
+import {
+  armsOf,
+  type BySeed,
+  compare,
+  evaluationsOf,
+  meanOver,
+  overall,
+  pointsOf,
+  runsOf,
+  VERDICTS,
+} from './scores.ts';
 
 const lastPoints = (runs: ReadonlyMap<number, JobResult>): Map<number, CurvePoint> =>
   new Map([...runs].flatMap(([seed, { curve }]) => curve.slice(-1).map((point) => [seed, point] as const)));
@@ -68,7 +77,10 @@ export function frozenText(findings: Findings): string[] {
   ];
 }
 
-/** Below its best by more than this, a setting has collapsed; above the base by less, it has learned nothing: mean exact share. */
+/**
+ * Below its best by more than this, a setting has collapsed; above the base by less, it has learned nothing: of what is exact
+ * after the right thought.
+ */
 const COLLAPSE = 0.05;
 const LEARNED = 0.02;
 /** Rise of the held-out text's cross-entropy, unopened, nats a token; also train's warning predictor_drift. */
@@ -79,25 +91,35 @@ interface Course {
   last: number;
   /** Of the text, against the base. */
   drift: number;
-  outcome: 'holds' | 'drifts' | 'collapses' | 'learns nothing';
+  outcome: 'holds' | 'drifts' | 'collapses' | 'diverges' | 'learns nothing';
 }
 
-function courseOf(base: Evaluation, curve: readonly CurvePoint[]): Course {
+function courseOf({ base, study }: Findings, { curve, diverged }: JobResult): Course {
+  if (curve.length === 0) return { best: Number.NaN, last: Number.NaN, drift: Number.NaN, outcome: 'diverges' };
   const exact = curve.map(({ evaluation }) => meanOver(evaluation, 'thinking'));
-  const best = Math.max(...exact);
-  const last = exact[exact.length - 1];
+  const [best, last] = [Math.max(...exact), exact[exact.length - 1]];
   const drift = curve[curve.length - 1].evaluation.textCrossEntropyUnopened - base.textCrossEntropyUnopened;
-  const learned = best - meanOver(base, 'thinking') >= LEARNED;
+  const ceiling = mean(study.families.map((family) => family.ceiling));
+  const [fallen, gained] = [best - last, best - meanOver(base, 'thinking')].map((points) => points / ceiling);
   const outcome =
-    best - last > COLLAPSE ? 'collapses' : !learned ? 'learns nothing' : drift > DRIFT ? 'drifts' : 'holds';
+    diverged !== undefined
+      ? 'diverges'
+      : fallen > COLLAPSE
+        ? 'collapses'
+        : gained < LEARNED
+          ? 'learns nothing'
+          : drift > DRIFT
+            ? 'drifts'
+            : 'holds';
   return { best, last, drift, outcome };
 }
 
 /** A table row of a setting's runs; each cell has the seeds in their order. */
-function courseRow({ base }: Findings, label: string, runs: Iterable<JobResult>): string[] {
-  const courses = [...runs].map(({ curve }) => courseOf(base, curve));
+function courseRow(findings: Findings, label: string, runs: Iterable<JobResult>): string[] {
+  const courses = [...runs].map((run) => courseOf(findings, run));
   const outcomes = [...groupBy(courses, ({ outcome }) => outcome)].map(([outcome, own]) => `${outcome}: ${own.length}`);
-  const cells = (figure: (course: Course) => string) => courses.map(figure).join(', ');
+  const cells = (figure: (course: Course) => string) =>
+    courses.map((course) => (Number.isNaN(course.last) ? 'none' : figure(course))).join(', ');
   return [
     label,
     cells(({ best }) => share(best)),
@@ -117,9 +139,9 @@ export function stabilitySection(findings: Findings): Section[] {
       text:
         `Mean over the families of exact answers with a thought, percent, a number a seed: the best of the evaluations after ` +
         `${listed(scale.points.map((point) => String(point * scale.steps)))} steps, and the last; and how the cross-entropy of ` +
-        `held-out text without thoughts (unopened) has changed. A setting *collapses* if it ends more than ${100 * COLLAPSE} points below its best, ` +
-        `*learns nothing* if its best is less than ${100 * LEARNED} points above the base (${share(meanOver(base, 'thinking'))}), *drifts* if the ` +
-        `text has risen by more than ${DRIFT} nats a token; otherwise it *holds*. The default learning rate of \`train\`, 1e-6, is for models a ` +
+        `held-out text without thoughts (unopened) has changed. In parts of what is exact after the right thought, a setting *collapses* if it ends more than ` +
+        `${100 * COLLAPSE}% below its best, and *learns nothing* if its best is less than ${100 * LEARNED}% above the base ` +
+        `(${share(meanOver(base, 'thinking'))}); it *drifts* if the text has risen by more than ${DRIFT} nats a token, *diverges* if a loss was not finite; otherwise it *holds*. The default learning rate of \`train\`, 1e-6, is for models a ` +
         'thousand times as large and moves nothing here in so few steps, so that to hold would say nothing: the defaults are run at the rate that RLP ' +
         `told nothing chose (${rates.get('rlp-uniform')?.chosen}).`,
       table: [
@@ -137,20 +159,20 @@ export function stabilitySection(findings: Findings): Section[] {
   ];
 }
 
-/** Settings, seed by seed, that did not hold, in words. */
+/** Settings of RLP that did not hold, in words. */
 export function unstable(findings: Findings): string[] {
-  const { base, scale } = findings;
   const settings = [
-    ...scale.arms.map((name) => ({ label: name, folder: `arms/${name}` })),
+    ...armsOf(findings)
+      .filter((arm) => arm.settings.objective === 'rlp')
+      .map(({ name, label }) => ({ label, folder: `arms/${name}` })),
     ...STABILITY.map(({ name, label }) => ({ label, folder: `stability/${name}` })),
   ];
   return settings.flatMap(({ label, folder }) => {
-    const courses = [...runsOf(findings, folder).values()].map(({ curve }) => courseOf(base, curve));
-    const bad = courses.filter(({ outcome }) => outcome === 'collapses' || outcome === 'drifts');
-    if (bad.length === 0) return [];
+    const courses = [...runsOf(findings, folder).values()].map((run) => courseOf(findings, run));
+    const bad = courses.filter(({ outcome }) => /^(collapses|diverges|drifts)$/.test(outcome));
     const words = [...groupBy(bad, ({ outcome }) => outcome)].map(
       ([outcome, own]) => `${outcome} in ${own.length} of ${courses.length} seeds`,
     );
-    return [`${label} ${listed(words)}`];
+    return words.length > 0 ? [`${label} ${listed(words)}`] : [];
   });
 }

@@ -8,6 +8,7 @@ import {
   RLP,
 } from '../arms.ts';
 import type { JobResult } from '../job.ts';
+import { SWEEP_POINT } from '../jobs.ts';
 import { mean } from '../statistics.ts';
 import type { Findings } from '../study.ts';
 import { share } from './format.ts';
@@ -66,8 +67,8 @@ export function rateSection(findings: Findings): Section {
   return {
     title,
     text:
-      `One seed of its own, validation questions of their own: the mean over the families of the better of exact with and without a thought, percent, half-way ` +
-      `to the end (35x: at the first comparison). Every arm tries ${tried.join(', ')}; where the lowest or the highest is the best, ${below} or ${above}, too. In ` +
+      `One seed of its own, validation questions of their own: the mean over the families of the better of exact with and without a thought, percent, ` +
+      `after ${Math.min(SWEEP_POINT, scale.stability) * scale.steps} steps of RLP (35x: after ${scale.steps}). Every arm tries ${tried.join(', ')}; where the lowest or the highest is the best, ${below} or ${above}, too. In ` +
       'brackets what was chosen; *edge*: nothing beyond it was tried. A frozen baseline has the weights of the EMA and its rate.',
     table: [
       ['arm', ...all.map(String), ''],

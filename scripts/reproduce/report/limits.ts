@@ -4,15 +4,15 @@ import { shortfalls } from './claims.ts';
 import { listed, share } from './format.ts';
 import type { Section } from './page.ts';
 
-/** Base thoughts that add less than this to the exact answers leave nothing to strengthen. */
+/** Base thoughts that add less than this part of what is exact after the right thought leave little to strengthen. */
 const WORTHLESS = 0.02;
 
 /** Where RLP does not help, from the numbers alone. */
 export function limitsSection(findings: Findings): Section {
   const { study, base, scale } = findings;
-  const idle = study.families.filter(({ name }) => {
+  const idle = study.families.filter(({ name, ceiling }) => {
     const { thinking, direct } = base.families[name];
-    return thinking - direct < WORTHLESS;
+    return thinking - direct < WORTHLESS * ceiling;
   });
   const idleText = idle.map(({ name }) => {
     const { thinking, direct } = base.families[name];
@@ -30,7 +30,7 @@ export function limitsSection(findings: Findings): Section {
     text: [
       ...(idle.length > 0
         ? [
-            `Thoughts of the base that are worth less than ${100 * WORTHLESS} points, so that there is little to strengthen: ${listed(idleText)}.`,
+            `Thoughts of the base that add less than ${100 * WORTHLESS}% of what is exact after the right thought, so that there is little to strengthen: ${listed(idleText)}.`,
           ]
         : []),
       ...(collapsed.length > 0 ? [`Not held to the end: ${collapsed.join('; ')}.`] : []),
