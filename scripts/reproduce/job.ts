@@ -46,7 +46,7 @@ export interface JobResult {
   name: string;
   /** Ascending. */
   curve: CurvePoint[];
-  /** Where training ended before its last step, as a loss was not finite: the message. */
+  /** Where training ended before its last step, as a loss was not finite: which step, and what. */
   diverged?: string;
   /** Checkpoint folder of the last step, if it is kept. */
   checkpoint?: string;
@@ -144,7 +144,7 @@ async function trainUntilDivergence(
     return { checkpoint };
   } catch (thrown) {
     if (thrown instanceof RunError && thrown.message.includes('training has diverged')) {
-      return { diverged: thrown.message };
+      return { diverged: thrown.message.split(': training has diverged')[0] }; // what follows is for the folder's owner
     }
     throw thrown;
   }
