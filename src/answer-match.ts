@@ -1,10 +1,21 @@
-/** How the final answer is found in a completion. */
+import { equivalent } from './math/index.ts';
+
+/** How the final answer is found in a completion, and compared. */
 export interface AnswerRules {
   /** Text that ends a thought: what stands before the last one is no answer. */
   thinkClose?: string | undefined;
   /** Finds the answer where nothing is boxed: the first group of its last match, or the whole match. */
   pattern?: RegExp | undefined;
+  /** When two answers are equal; default 'spelling'. */
+  equality?: AnswerEquality | undefined;
 }
+
+/**
+ * When two answers are equal.
+ * - spelling: the same string after normalisation, or the same decimal number
+ * - mathematics: or the same mathematics (src/math/equivalence.ts)
+ */
+export type AnswerEquality = 'spelling' | 'mathematics';
 
 /**
  * The final answer of a completion, in what follows the last closing delimiter (all of it where there is none):
@@ -63,14 +74,15 @@ function closingBrace(text: string, from: number): number {
 }
 
 /**
- * Whether two answers are equal: the same string after normalisation, or the same decimal number (1,000 = 1000 = 1000.0).
- * Nothing is calculated: 1/2 is not 0.5.
+ * Whether two answers are equal: the same string after normalisation, or the same decimal number (1,000 = 1000 = 1000.0). By
+ * spelling nothing is calculated: 1/2 is not 0.5.
  */
-export function answersMatch(answer: string, reference: string): boolean {
+export function answersMatch(answer: string, reference: string, equality: AnswerEquality = 'spelling'): boolean {
   const [a, b] = [normalized(answer), normalized(reference)];
   if (a === b) return true;
   const [x, y] = [decimal(a), decimal(b)];
-  return x !== undefined && x === y;
+  if (x !== undefined && x === y) return true;
+  return equality === 'mathematics' && equivalent(answer, reference);
 }
 
 /** NFC, without enclosing `$`, a final full stop and white space at the ends; white space within is one space. */
@@ -97,5 +109,5 @@ function decimal(text: string): string | undefined {
  */
 export function answerReward(completion: string, reference: string, rules: AnswerRules = {}): 0 | 1 {
   const [answer, expected] = [extractAnswer(completion, rules), referenceAnswer(reference)];
-  return answer !== undefined && expected !== undefined && answersMatch(answer, expected) ? 1 : 0;
+  return answer !== undefined && expected !== undefined && answersMatch(answer, expected, rules.equality) ? 1 : 0;
 }

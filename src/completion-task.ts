@@ -2,7 +2,7 @@ import type { Verifier } from './completions.ts';
 import { loadChatTemplate, type PromptOptions } from './data/index.ts';
 import type { OpenModel } from './model-directory.ts';
 import { predictionInstruction } from './prompt.ts';
-import { type AnswerRules, answerReward, prefixMatchReward, statedText } from './reward/index.ts';
+import { type AnswerEquality, type AnswerRules, answerReward, prefixMatchReward, statedText } from './reward/index.ts';
 import type { RolloutDocument } from './rollout/index.ts';
 import type { CompletionSettings, ThoughtData, ThoughtSettings } from './thought-data.ts';
 
@@ -17,6 +17,8 @@ export interface CompletionTaskSettings {
   prediction: 'boxed' | 'text';
   /** grpo */
   answerPattern?: string | undefined;
+  /** grpo */
+  equality: AnswerEquality;
   /** grpo: `model`, or a file. */
   chatTemplate?: string | undefined;
 }
@@ -65,12 +67,13 @@ export const prefixMatchVerifier = (
 /** GRPO's: whether the final answer is that of the data. */
 export function answerVerifier(
   thoughts: ThoughtData,
-  { thinkClose, answerPattern }: Pick<CompletionTaskSettings, 'thinkClose' | 'answerPattern'>,
+  { thinkClose, answerPattern, equality }: Pick<CompletionTaskSettings, 'thinkClose' | 'answerPattern' | 'equality'>,
   referenceOf: (document: RolloutDocument) => string | undefined,
 ): Verifier {
   const rules: AnswerRules = {
     thinkClose,
     pattern: answerPattern === undefined ? undefined : new RegExp(answerPattern),
+    equality,
   };
   return {
     name: 'answer_match',

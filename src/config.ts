@@ -441,6 +441,12 @@ const objectiveOptions = {
     'Finds the answer where nothing is boxed: first group of the last match (grpo)',
     { defaultText: 'the first line behind the thought' },
   ),
+  equality: option(
+    z.enum(['spelling', 'mathematics']).default('spelling'),
+    OBJECTIVE,
+    'An answer is right if it is spelled as the reference or the same decimal number, or also if it is the same mathematics: 1/2 ' +
+      'for 0.5, x^2+2x+1 for (x+1)^2 (grpo)',
+  ),
   evalSamples: option(
     z.int().min(0).default(0),
     OBJECTIVE,
@@ -742,7 +748,7 @@ const USED_BY: Partial<Record<TrainOption, readonly Objective[]>> = {
   ...usedBy(['rlp'], ['rewardSign', 'nextTokenCoefficient']),
   ...usedBy(ANSWERING, ['maxCompletionTokens', 'stop', 'evalSamples', 'resampleFrom']),
   ...usedBy(['rpt'], ['prediction', 'entropyThreshold', 'proxyModel']),
-  ...usedBy(['grpo'], ['answerColumn', 'withoutThought', 'answerPattern']),
+  ...usedBy(['grpo'], ['answerColumn', 'withoutThought', 'answerPattern', 'equality']),
   ...usedBy(['rlp', 'rpt', 'grpo', 'sft'], ['prompt', 'thinkOpen', 'thinkClose']),
   ...usedBy(['cpt'], ['packing', 'batchTokens']),
   ...usedBy(['rlp', 'cpt', 'sft'], ['emaDecay']),
@@ -793,6 +799,7 @@ export const recordedRunSchema = z.object({
     // Of completions.
     ...{ withoutThought: true, maxCompletionTokens: true, stop: true, prediction: true },
     ...{ promptColumn: true, answerColumn: true, chatTemplate: true, answerPattern: true },
+    equality: true,
   }).shape,
   advantageScale: advantageScales.default('none'),
   documentsPerBatch: machineOptions.documentsPerBatch,

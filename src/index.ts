@@ -145,6 +145,7 @@ export {
   type AdvantageGroup,
   type AdvantageOptions,
   type AdvantageScale,
+  type AnswerEquality,
   type AnswerRules,
   answerReward,
   answersMatch,

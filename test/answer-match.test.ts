@@ -76,6 +76,16 @@ describe('equal answers', () => {
   ])('%j is not %j', (a, b) => expect(answersMatch(a, b)).toBe(false));
 });
 
+test.each([
+  ['1/2', '0.5'],
+  ['Paris', 'Paris'],
+  ['\\sqrt{8}', '2\\sqrt{2}'],
+])('%j is the mathematics of %j', (a, b) => {
+  expect(answersMatch(a, b, 'mathematics')).toBe(true);
+  expect(answerReward(`it is \\boxed{${a}}`, `#### ${b}`, { equality: 'mathematics' })).toBe(1);
+  expect(answersMatch(a, `${b}+1`, 'mathematics')).toBe(false);
+});
+
 test('the reward is 1 for the right answer, 0 for a wrong one and for none', () => {
   expect(answerReward('it is \\boxed{1,000}', '#### 1000')).toBe(1);
   expect(answerReward('it is \\boxed{1,001}', '#### 1000')).toBe(0);

@@ -1,4 +1,5 @@
 import { answersMatch, lastBoxed } from '../answer-match.ts';
+import { equivalent } from '../math/index.ts';
 import type { Filter } from './task.ts';
 
 /** The first match of a pattern: its first group, or all of it. */
@@ -25,6 +26,10 @@ export const exactMatch =
 export const mathMatch = (answer: string, target: string): boolean =>
   answersMatch(plainLatex(answer), plainLatex(target));
 
+/** The same, or the same mathematics: 1/2 and 0.5, x^2+2x+1 and (x+1)^2 (src/math/equivalence.ts). */
+export const mathEquivalent = (answer: string, target: string): boolean =>
+  mathMatch(answer, target) || equivalent(answer, target);
+
 /** One spelling where LaTeX has several. Nothing is calculated. */
 export function plainLatex(text: string): string {
   return text
@@ -42,8 +47,14 @@ const STATED = /(?:final answer is|answer is)[:\s]*\$?([^\n]*?)\$?(?:\.\s|\.?$|\
 const NUMBER = /-?\d[\d,]*(?:\.\d+)?(?:\/\d+)?/;
 
 /** The answer to a problem: boxed, or stated in words ("the final answer is"), or the last number. */
-export const mathAnswer: Filter = {
-  name: 'extracted',
-  extract: (completion) => lastBoxed(completion) ?? lastMatch(completion, STATED) ?? lastMatch(completion, NUMBER),
-  matches: mathMatch,
-};
+const mathAnswer = (completion: string): string | undefined =>
+  lastBoxed(completion) ?? lastMatch(completion, STATED) ?? lastMatch(completion, NUMBER);
+
+/** An answer compared by its spelling, and by what it means. */
+export const mathFilters = (extract: Filter['extract']): readonly Filter[] => [
+  { name: 'extracted', extract, matches: mathMatch },
+  { name: 'equivalent', extract, matches: mathEquivalent },
+];
+
+/** Of a problem in mathematics. */
+export const MATH_FILTERS = mathFilters(mathAnswer);

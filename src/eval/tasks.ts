@@ -1,7 +1,7 @@
 import { extractAnswer, lastBoxed, referenceAnswer } from '../answer-match.ts';
 import { UserError } from '../errors.ts';
 import { uniformStream } from '../random.ts';
-import { exactMatch, firstMatch, lastMatch, mathAnswer, mathMatch } from './filters.ts';
+import { exactMatch, firstMatch, lastMatch, MATH_FILTERS, mathFilters } from './filters.ts';
 import { type Aliases, choiceIn, has, LETTERS, labelledIn, type Question, textIn, textsIn } from './question.ts';
 import type { ChoiceTask, GenerationTask, Task } from './task.ts';
 
@@ -57,7 +57,7 @@ const math = (name: string): GenerationTask => ({
   },
   stop: ['Problem:', '</s>', '<|im_end|>'],
   maxTokens: 1024,
-  filters: [mathAnswer],
+  filters: MATH_FILTERS,
 });
 
 /** Maxwell-Jia/AIME_2024, math-ai/aime25. */
@@ -189,7 +189,7 @@ const custom: GenerationTask = {
   },
   stop: [],
   maxTokens: 256,
-  filters: [{ name: 'extracted', extract: (completion) => extractAnswer(completion), matches: mathMatch }],
+  filters: mathFilters((completion) => extractAnswer(completion)),
 };
 
 /** By the name that --task takes. */

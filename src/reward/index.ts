@@ -7,6 +7,7 @@ import { type HorizonReduction, informationGain, score } from './information-gai
 import { standardDeviation, ZERO_STD } from './spread.ts';
 
 export {
+  type AnswerEquality,
   type AnswerRules,
   answerReward,
   answersMatch,

@@ -50,7 +50,10 @@ describe('an evaluation', () => {
     expect(code).toBe(0);
     const summary = JSON.parse(out);
     expect(summary).toMatchObject({ task: 'custom', questions: 4, samples: 1 });
-    expect(summary.metrics).toEqual({ 'exact_match,extracted': 1, 'exact_match_stderr,extracted': 0 });
+    expect(summary.metrics).toEqual({
+      ...{ 'exact_match,extracted': 1, 'exact_match_stderr,extracted': 0 },
+      ...{ 'exact_match,equivalent': 1, 'exact_match_stderr,equivalent': 0 },
+    });
     const { results, samples } = readOutput();
     expect(results).toMatchObject({
       results: { custom: { alias: 'custom', ...summary.metrics } },
@@ -58,7 +61,10 @@ describe('an evaluation', () => {
       'n-shot': { custom: 0 },
       higher_is_better: { custom: { exact_match: true } },
     });
-    expect(samples.map(({ resps }) => resps)).toEqual(sums.map((prompt) => [[String(sumOf(prompt))]]));
+    // A line a question and filter.
+    const twice = sums.flatMap((prompt) => [prompt, prompt]);
+    expect(samples.map(({ resps }) => resps)).toEqual(twice.map((prompt) => [[String(sumOf(prompt))]]));
+    expect(samples.map(({ filter }) => filter)).toEqual(sums.flatMap(() => ['extracted', 'equivalent']));
     for (const { thoughts } of samples) expect(thoughts).toEqual([expect.stringMatching(/^.*<\/think>$/s)]);
     expect(samples[0]).toMatchObject({ doc_id: 0, target: '8', filter: 'extracted', exact_match: 1 });
   }, 30_000);
@@ -132,9 +138,9 @@ test('a table for people; bad rows that are left out are told; a part of the que
   expect(err).toContain('warning: 1 row is bad and left out: ');
   expect(out).toMatch(/^questions +3\nbad rows count +1\n/m);
   const figures = String.raw`\d\.\d{4} +\d\.\d{4}`;
-  expect(out).toMatch(/\nfilter {5}metric {8}value {2}stderr {2}run std\n/);
-  expect(out).toMatch(new RegExp(`^extracted  exact_match  ${figures} +${figures.slice(0, 9)}`, 'm'));
-  expect(out).toMatch(new RegExp(`^extracted  pass@2 +${figures} *$`, 'm'));
+  expect(out).toMatch(/\nfilter {6}metric {8}value {2}stderr {2}run std\n/);
+  expect(out).toMatch(new RegExp(`^extracted   exact_match  ${figures} +${figures.slice(0, 9)}`, 'm'));
+  expect(out).toMatch(new RegExp(`^extracted   pass@2 +${figures} *$`, 'm'));
   const { results } = readOutput();
   expect(results).toMatchObject({
     'n-samples': { custom: { original: 4, effective: 3 } },

@@ -121,7 +121,7 @@ test('the columns of the benchmarks go by all their names', () => {
 });
 
 // Hand-made: what is one answer, and what is not.
-test.each([
+test.each<[completion: string, target: string, score: number, equivalent?: number]>([
   [' so \\boxed{\\dfrac{1}{2}}', '\\frac12', 1],
   [' The final answer is $\\frac{1}{2}$. I hope it is correct.', '\\frac{1}{2}', 1],
   [' The answer is 1,000.', '1000', 1],
@@ -130,15 +130,18 @@ test.each([
   [' \\boxed{\\left( 1, 2 \\right)}', '(1,2)', 1],
   [' first \\boxed{1}, no, \\boxed{2}', '2', 1],
   [' 3 and 4 make 7', '7', 1],
-  [' \\boxed{0.5}', '\\frac12', 0], // nothing is calculated
+  [' \\boxed{0.5}', '\\frac12', 0, 1], // calculated by `equivalent` alone
+  [' \\boxed{(x+1)^2}', 'x^2+2x+1', 0, 1],
   [' \\boxed{8}', '7', 0],
   [' none', '7', 0],
-])('mathematics: %s against %s', (completion, target, score) => {
+])('mathematics: %s against %s', (completion, target, score, equivalent = score) => {
   const task = TASKS['math-500'];
   if (task.kind !== 'generation') throw new Error('math is written');
-  const [{ extract, matches }] = task.filters;
-  const answer = extract(completion);
-  expect(Number(answer !== undefined && matches(answer, target))).toBe(score);
+  const scores = task.filters.map(({ name, extract, matches }) => {
+    const answer = extract(completion);
+    return [name, Number(answer !== undefined && matches(answer, target))];
+  });
+  expect(Object.fromEntries(scores)).toEqual({ extracted: score, equivalent });
 });
 
 test('examples stand before the question, in their order, of its subject', () => {

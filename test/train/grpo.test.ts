@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { readRollouts } from '../../src/arrow.ts';
-import { type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
+import { rescoreSchema, type TrainConfig, trainOptionsSchema, trainSchema } from '../../src/config.ts';
 import { settingsToYaml } from '../../src/config-resolve.ts';
 import { RunError } from '../../src/errors.ts';
 import type { RolloutRecord } from '../../src/records.ts';
+import { runRescore } from '../../src/rescore.ts';
 import { readMetrics } from '../../src/run-folder.ts';
 import { train } from '../../src/train/train.ts';
 import { contentOf, refused, type Workplace, workplace } from '../bad-input/refused.ts';
@@ -119,6 +120,28 @@ describe('GRPO', () => {
     await train(configOf({ steps: 1, answerPattern: 'no such text' }));
     for (const { reward } of await recordsOf(1)) expect(reward).toBe(0);
   });
+});
+
+it('pays the same mathematics on demand: 14/2 for 7', async () => {
+  const halves = readFileSync(folder.in('train.jsonl'), 'utf8').replaceAll(
+    /"answer":(\d)/g,
+    (_, answer) => `"answer":"${2 * answer}/2"`,
+  );
+  writeFileSync(folder.in('halves.jsonl'), halves);
+  const config = { data: [folder.in('halves.jsonl')], steps: 1 };
+  await train(configOf({ ...config, equality: 'mathematics' }));
+  const records = await recordsOf(1);
+  const right = records.map(({ context, target }) => Number(target.trim() === String(sumOf(context))));
+  expect(right).toContain(1);
+  expect(records.map(({ reward }) => reward)).toEqual(right);
+  const again = folder.in('again.arrow');
+  await runRescore(
+    rescoreSchema.parse({ rescore: folder.in('run', 'rollouts', 'step-000001.arrow'), model: TINY, out: again }),
+  );
+  for await (const rows of await readRollouts(again)) expect(rows.map(({ reward }) => reward)).toEqual(right);
+  rmSync(folder.in('run'), { recursive: true });
+  await train(configOf(config));
+  for (const { reward } of await recordsOf(1)) expect(reward).toBe(0);
 });
 
 describe('dynamic sampling', () => {

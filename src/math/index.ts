@@ -1,0 +1,1 @@
+export { equivalent } from './equivalence.ts';
